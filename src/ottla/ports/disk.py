@@ -62,6 +62,10 @@ class Disk(Protocol):
         """Remove a file, or a directory with all in it."""
         ...
 
+    def free_bytes(self) -> int:
+        """How much more can be written."""
+        ...
+
     def describe(self, path: str) -> str:
         """The path as a person finds it, for messages."""
         ...
@@ -206,6 +210,10 @@ class RealDisk:
                 full.unlink()
         except OSError as error:
             raise _failed("remove", full, error) from error
+
+    def free_bytes(self) -> int:
+        free = os.fstatvfs(self._lock)
+        return free.f_bavail * free.f_frsize
 
     def describe(self, path: str) -> str:
         return str(self._root / path)

@@ -160,11 +160,13 @@ class SimulatedDisk:
 
     `hook` is called with the number of the moment and the operation, before and after each change.
     `operations` is the log of all changes asked for; `moments` counts the calls of the hook.
+    `free` is what `free_bytes` tells; it does not fall by itself.
     """
 
     def __init__(self, hook: Hook | None = None) -> None:
         self.hook = hook
         self.moments = 0
+        self.free = 1 << 40
         self.operations: list[Operation] = []
         self._root = _Directory()
         self._unsynced: list[_NameChange] = []
@@ -321,6 +323,9 @@ class SimulatedDisk:
                 self.remove(f"{path}/{name}")
         directory, name = self._parent(path, "remove")
         self._change_names(Operation("remove", path), [(directory, name, None)])
+
+    def free_bytes(self) -> int:
+        return self.free
 
     def describe(self, path: str) -> str:
         return f"simulated disk:{path}"
