@@ -23,6 +23,7 @@ from ottla.wire.writing import write_nullable_string
 _REQUEST_START = Struct(">hhi")
 _RESPONSE_START = Struct(">ii")
 _INT32 = Struct(">i")
+_API_VERSIONS = int(ApiKey.API_VERSIONS)
 SIZE_BYTES = 4  # of a frame's own size field
 
 
@@ -44,11 +45,6 @@ def is_flexible(api_key: int, api_version: int) -> bool:
     if api is None:
         raise ProtocolError(f"the API key {api_key} is unknown")
     return api_version >= api.flexible_from
-
-
-def has_flexible_response_header(api_key: int, api_version: int) -> bool:
-    """Whether the response header of this API and version ends in tagged fields."""
-    return api_key != ApiKey.API_VERSIONS and is_flexible(api_key, api_version)
 
 
 def decode_request_header(frame: memoryview) -> tuple[RequestHeader, int]:
@@ -76,7 +72,7 @@ def encode_request(
     out = bytearray(SIZE_BYTES)
     out += _REQUEST_START.pack(api_key, api_version, correlation_id)
     write_nullable_string(out, client_id)
-    if is_flexible(api_key, api_version):
+    if api_version >= body.FLEXIBLE_FROM:
         out.append(0)
     body.write(out, api_version)
     _INT32.pack_into(out, 0, len(out) - SIZE_BYTES)
@@ -91,7 +87,7 @@ def decode_response_header(frame: memoryview, api_key: int, api_version: int) ->
     try:
         (correlation_id,) = _INT32.unpack_from(frame)
         position = _INT32.size
-        if has_flexible_response_header(api_key, api_version):
+        if is_flexible(api_key, api_version) and api_key != _API_VERSIONS:
             position = _skip_tags(frame, position)
     except (IndexError, error) as cause:
         raise ProtocolError(f"a response header cannot be read: {cause}") from cause
@@ -105,7 +101,7 @@ def encode_response(
 ) -> bytearray:
     """A whole response frame, with its size."""
     out = bytearray(_RESPONSE_START.pack(0, correlation_id))
-    if has_flexible_response_header(api_key, api_version):
+    if api_version >= body.FLEXIBLE_FROM and api_key != _API_VERSIONS:
         out.append(0)
     body.write(out, api_version)
     _INT32.pack_into(out, 0, len(out) - SIZE_BYTES)

@@ -27,16 +27,25 @@ INT_SIZES_BYTES = {"b": 1, "h": 2, "i": 4, "q": 8}
 
 
 def read_uvarint(buffer: memoryview, position: int) -> tuple[int, int]:
-    """An unsigned varint of at most 31 bits: seven a byte, the lowest first."""
-    value = 0
-    for shift in (0, 7, 14, 21, 28):
-        byte = buffer[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value > 0x7FFF_FFFF:
-                break
-            return value, position
+    """An unsigned varint of at most 31 bits: seven a byte, the lowest first, the top bit for more.
+
+    Unrolled: the top bit of the byte read last says whether `value` is complete.
+    """
+    value = buffer[position]
+    if value < 1 << 7:
+        return value, position + 1
+    value = value & 0x7F | buffer[position + 1] << 7
+    if value < 1 << 14:
+        return value, position + 2
+    value = value & 0x3FFF | buffer[position + 2] << 14
+    if value < 1 << 21:
+        return value, position + 3
+    value = value & 0x1F_FFFF | buffer[position + 3] << 21
+    if value < 1 << 28:
+        return value, position + 4
+    value = value & 0xFFF_FFFF | buffer[position + 4] << 28
+    if value < 1 << 31:
+        return value, position + 5
     raise ProtocolError("a varint is longer than 31 bits")
 
 
@@ -74,9 +83,11 @@ def read_compact_string(buffer: memoryview, position: int) -> tuple[str, int]:
 
 
 def read_compact_nullable_string(buffer: memoryview, position: int) -> tuple[str | None, int]:
-    if buffer[position] == 0:
-        return None, position + 1
-    return read_compact_string(buffer, position)
+    length, position = read_uvarint(buffer, position)
+    if length == 0:
+        return None, position
+    end = position + length - 1
+    return buffer[position:end].tobytes().decode(), end
 
 
 def read_bytes(buffer: memoryview, position: int) -> tuple[memoryview, int]:
@@ -95,21 +106,18 @@ def read_nullable_bytes(buffer: memoryview, position: int) -> tuple[memoryview |
 
 
 def read_compact_bytes(buffer: memoryview, position: int) -> tuple[memoryview, int]:
-    length = buffer[position] - 1
-    position += 1
-    if length > 126:
-        length, position = read_uvarint(buffer, position - 1)
-        length -= 1
-    if length < 0:
+    value, position = read_compact_nullable_bytes(buffer, position)
+    if value is None:
         raise ProtocolError("bytes are null that must not be")
-    end = position + length
-    return buffer[position:end], end
+    return value, position
 
 
 def read_compact_nullable_bytes(buffer: memoryview, position: int) -> tuple[memoryview | None, int]:
-    if buffer[position] == 0:
-        return None, position + 1
-    return read_compact_bytes(buffer, position)
+    length, position = read_uvarint(buffer, position)
+    if length == 0:
+        return None, position
+    end = position + length - 1
+    return buffer[position:end], end
 
 
 def read_count(buffer: memoryview, position: int, budget: Budget) -> tuple[int, int]:
