@@ -1,0 +1,303 @@
+"""The broker's core: one request in, one answer out, all state in one place, no I/O of its own.
+
+`handle` decodes a request and gives it to the handler of its API key. A handler changes state only
+through `commit` (records of the catalog and the coordinators, one atomic frame of the journal) or
+by appending batches in a `Frame`. Answers are parked until the journal is durable up to what was
+written when they were made. The server (or the simulator) drives the rest: `begin_sync`,
+`ticket.run()`, `complete_sync`, and `on_timer` at `next_deadline_ms`.
+
+One thread calls all of it. A ticket's `run` is the only part made for another.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ottla.broker import handlers
+from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
+from ottla.broker.config import BrokerConfig
+from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.registry import REGISTRY, Registration
+from ottla.broker.request import Connection, Request, Send
+from ottla.broker.waiters import Waiters
+from ottla.coordinator.groups import GroupCoordinator
+from ottla.coordinator.records import (
+    CoordinatorRecord,
+    GroupDeleted,
+    GroupOutcome,
+    GroupRecord,
+    MarkerRecord,
+    OffsetDeleted,
+    OffsetRecord,
+    OffsetsEnded,
+)
+from ottla.coordinator.transactions import TransactionCoordinator
+from ottla.log.partition import Partition
+from ottla.log.recovery import Recovered, recover
+from ottla.log.store import CheckpointTicket, Frame, Store, SyncTicket
+from ottla.ports.clock import Clock
+from ottla.ports.disk import Buffer, Disk
+from ottla.ports.errors import (
+    ErrorCode,
+    InvariantBroken,
+    KafkaError,
+    ProtocolError,
+    StorageFailed,
+)
+from ottla.ports.limits import DISK_RESERVE_BYTES
+from ottla.ports.rng import Rng
+from ottla.wire.api import API, ApiKey
+from ottla.wire.frame import RequestHeader, decode_request_header, encode_response
+from ottla.wire.message import Message
+from ottla.wire.messages.api_versions import ApiVersionsResponse
+
+logger = logging.getLogger(__name__)
+
+Record = CatalogRecord | CoordinatorRecord
+_GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
+_CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted)
+_PRODUCER_EXPIRY_INTERVAL_MS = 600_000  # producer.id.expiration.check.interval.ms
+
+handlers.load()
+
+
+class Broker:
+    """One node on one data directory."""
+
+    def __init__(self, disk: Disk, clock: Clock, rng: Rng, config: BrokerConfig) -> None:
+        """Open the directory and recover.
+
+        Raises DataDamaged when it must not be read as it is, StorageFailed when the disk refuses.
+        """
+        self.clock = clock
+        self.rng = rng
+        self.config = config
+        self.node_id = config.node_id
+        self.host = config.host
+        self.port = config.port
+        self.store = Store(
+            disk,
+            sync=config.durability == "fsync",
+            checkpoint_bytes=config.checkpoint_bytes,
+            segment_bytes=config.segment_bytes,
+        )
+        self.catalog = Catalog(self.store, rng)
+        self.transactions = TransactionCoordinator()
+        self.groups = GroupCoordinator(
+            config.group_initial_rebalance_delay_ms, lambda name: f"{name}-{rng.uuid()}"
+        )
+        self.waiters = Waiters()
+        self.fetch_sessions = FetchSessions()
+        self._free_bytes = disk.free_bytes()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decoder = msgspec.msgpack.Decoder(Record)
+        self._parked: deque[tuple[int, Send, Sequence[Buffer]]] = deque()
+        self._next_expiry_ms = clock.monotonic_ms() + _PRODUCER_EXPIRY_INTERVAL_MS
+        self.recovered: Recovered = recover(self.store, self._replay, self._snapshot)
+        if not self.catalog.cluster_id:
+            self.commit([self.catalog.found()])
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def handle(self, connection: Connection, frame: memoryview, send: Send) -> None:
+        """Take one request (without its length); `send` gets the answer, now or later.
+
+        Raises ProtocolError: close the connection. Raises StorageFailed or InvariantBroken: stop
+        the broker and answer nothing more.
+        """
+        header, position = decode_request_header(frame)
+        registration = REGISTRY.get(header.api_key)
+        if registration is None:
+            raise ProtocolError(f"API key {header.api_key} is not served")
+        if not registration.min_version <= header.api_version <= registration.max_version:
+            self._refuse_version(registration, header, send)
+            return
+        api = API[header.api_key]
+        body, _ = api.request.decode(frame, position, header.api_version)
+        request = Request(self, connection, header, body, send)
+        try:
+            registration.handle(self, request)
+        except (ProtocolError, StorageFailed, InvariantBroken):
+            raise
+        except KafkaError as error:
+            self._refuse(request, error.code)
+        except Exception:
+            logger.exception("%s v%d failed", api.name, header.api_version)
+            self._refuse(request, ErrorCode.UNKNOWN_SERVER_ERROR)
+
+    def _refuse_version(
+        self, registration: Registration, header: RequestHeader, send: Send
+    ) -> None:
+        """ApiVersions answers what it can in version 0; for all others Kafka closes."""
+        if registration.key != ApiKey.API_VERSIONS:
+            raise ProtocolError(
+                f"{API[registration.key].name} version {header.api_version} is not served, only "
+                f"{registration.min_version} to {registration.max_version}"
+            )
+        response = ApiVersionsResponse(
+            error_code=ErrorCode.UNSUPPORTED_VERSION,
+            api_keys=handlers.advertised(only=ApiKey.API_VERSIONS),
+        )
+        send([encode_response(header.api_key, 0, header.correlation_id, response)])
+
+    @staticmethod
+    def _refuse(request: Request[Message], code: ErrorCode) -> None:
+        """Answer with the error if the response has a place for it, else close the connection."""
+        response = API[request.api_key].response()
+        if not hasattr(response, "error_code"):
+            raise ProtocolError(f"{API[request.api_key].name} could not be answered: {code.name}")
+        response.error_code = code
+        request.respond(response)
+
+    def park(self, send: Send, answer: Sequence[Buffer]) -> None:
+        """Send `answer` once all that the journal holds now is durable."""
+        journal = self.store.journal
+        if journal.written_position == journal.durable_position:
+            send(answer)
+        else:
+            self._parked.append((journal.written_position, send, answer))
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Append records as one atomic frame, and apply each."""
+        frame, now_ms = Frame(), self.clock.now_ms()
+        for record in records:
+            if isinstance(record, MarkerRecord):
+                partition = self.catalog.partition(record.topic, record.partition)
+                if partition is not None:  # a deleted partition has nothing to end
+                    marker = partition.append_marker(
+                        record.producer_id, record.producer_epoch, record.commit, now_ms
+                    )
+                    frame.add_batch(partition, marker, now_ms)
+            else:
+                frame.add_record(self._encode(record))
+                self._apply(record)
+        if frame.entries:
+            self.store.append(frame)
+
+    def commit_group(self, outcome: GroupOutcome) -> None:
+        """Commit what a group operation decided, and answer all that it answers."""
+        self.commit(outcome.records)
+        for token, response in outcome.replies:
+            if isinstance(token, Request) and isinstance(response, Message):
+                token.respond(response)
+
+    def check_disk_space(self) -> None:
+        """Raise KafkaError(KAFKA_STORAGE_ERROR) while the disk is too full to take in more.
+
+        Asked before anything is changed, so that a full disk refuses requests and stops nothing:
+        what was taken in before finds room in the reserve.
+        """
+        if self._free_bytes < DISK_RESERVE_BYTES:
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR,
+                f"{self.store.disk.describe('')} has {self._free_bytes} bytes free, and the broker "
+                f"keeps {DISK_RESERVE_BYTES} in reserve: free some space there",
+            )
+
+    def _replay(self, encoded: bytes) -> None:
+        self._apply(self._decoder.decode(encoded))
+
+    def _apply(self, record: Record) -> None:
+        if isinstance(record, _GROUP_RECORDS):
+            self.groups.apply(record)
+        elif isinstance(record, _CATALOG_RECORDS):
+            self.catalog.apply(record)
+        else:
+            self.transactions.apply(record)
+
+    def _snapshot(self) -> list[bytes]:
+        records: list[Record] = [
+            *self.catalog.snapshot(),
+            *self.transactions.snapshot(),
+            *self.groups.snapshot(),
+        ]
+        return [self._encode(record) for record in records]
+
+    def wake(self, partitions: Iterable[Partition]) -> None:
+        """Fetches that wait for these partitions look again."""
+        self.waiters.wake(partitions)
+
+    # -- what drives it -----------------------------------------------------------------------
+
+    @property
+    def sync_wanted(self) -> bool:
+        """There is something that waits for a sync."""
+        return self.store.sync_wanted
+
+    def begin_sync(self) -> SyncTicket | None:
+        """Take all that was written; None when there is nothing. One ticket at a time."""
+        return self.store.begin_sync(self._snapshot)
+
+    def complete_sync(self, ticket: SyncTicket) -> None:
+        """The ticket has run: release the answers that waited for it, wake fetches."""
+        risen = self.store.complete_sync(ticket)
+        self._free_bytes = self.store.disk.free_bytes()
+        durable_position = self.store.journal.durable_position
+        parked = self._parked
+        while parked and parked[0][0] <= durable_position:
+            _, send, answer = parked.popleft()
+            send(answer)
+        self.waiters.wake(risen)
+
+    def begin_checkpoint(self) -> CheckpointTicket | None:
+        """A checkpoint whose `run` should be called in another thread, or None."""
+        return self.store.begin_checkpoint()
+
+    def complete_checkpoint(self) -> None:
+        """The checkpoint has run."""
+        self.store.complete_checkpoint()
+
+    def next_deadline_ms(self) -> int | None:
+        """When `on_timer` should be called next, in the clock's monotonic milliseconds."""
+        monotonic_ms = self.clock.monotonic_ms()
+        deadlines = [
+            self._next_expiry_ms,
+            self.waiters.next_deadline_ms(),
+            self.groups.next_deadline_ms(),
+        ]
+        wall_deadline_ms = self.transactions.next_deadline_ms()
+        if wall_deadline_ms is not None:
+            deadlines.append(monotonic_ms + wall_deadline_ms - self.clock.now_ms())
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    def on_timer(self) -> None:
+        """Do what is due: fetches, sessions, transaction time-outs, forgotten producers."""
+        monotonic_ms, now_ms = self.clock.monotonic_ms(), self.clock.now_ms()
+        self.waiters.expire(monotonic_ms)
+        self.commit_group(self.groups.on_timer(monotonic_ms))
+        self.commit(self.transactions.on_timer(now_ms).records)
+        if monotonic_ms >= self._next_expiry_ms:
+            self._next_expiry_ms = monotonic_ms + _PRODUCER_EXPIRY_INTERVAL_MS
+            for partitions in self.store.partitions.values():
+                for partition in partitions:
+                    partition.producers.expire(now_ms)
+
+    def connection_opened(self, connection: Connection) -> None:
+        """A client has connected."""
+        logger.debug("connection %d from %s", connection.id, connection.client_host)
+
+    def connection_closed(self, connection: Connection) -> None:
+        """A client has gone: what is parked for it is sent to nobody."""
+        logger.debug("connection %d closed", connection.id)
+
+    def close(self) -> None:
+        """Sync, write a checkpoint, close the files: the next start has nothing to replay."""
+        while self.sync_wanted:
+            self._sync_now()
+        self.store.request_checkpoint()
+        self._sync_now()
+        self.store.close()
+
+    def _sync_now(self) -> None:
+        ticket = self.begin_sync()
+        if ticket is not None:
+            ticket.run()
+            self.complete_sync(ticket)
+        checkpoint = self.begin_checkpoint()
+        if checkpoint is not None:
+            checkpoint.run()
+            self.complete_checkpoint()

@@ -1,0 +1,27 @@
+"""What can be set on a broker."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ottla.log.store import CHECKPOINT_BYTES
+
+Durability = Literal["fsync", "os"]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Settings of one broker.
+
+    `host` and `port` are what clients are told to connect to. `durability`: "fsync" answers
+    acks=all after an fsync; "os" after the write, so that a power cut may lose what was answered.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 9092
+    node_id: int = 1
+    num_partitions: int = 1
+    auto_create_topics: bool = True
+    durability: Durability = "fsync"
+    group_initial_rebalance_delay_ms: int = 0
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    segment_bytes: int | None = None

@@ -1,0 +1,184 @@
+"""Produce: v3-13, advertised from 0.
+
+Behaviour: each partition's batch is checked (size, CRC, fields), then for a transactional request
+the coordinator is asked whether the transaction may write there, then the producer state decides.
+All batches of a request are one frame of the journal. acks=1 waits for the disk like acks=all: a
+leader without followers has nothing less to give, and consumers see durable records only.
+Versions: advertised from 0, or old librdkafka turns compression off (KAFKA-18659); 0-2 are
+answered by closing. v10 current leader, v12 adds partitions to the transaction (KIP-890), v13
+topic ids. A duplicate is answered with the original's offset.
+Divergences: compressed batches are not opened. A full disk is KAFKA_STORAGE_ERROR before anything
+is changed.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ottla.broker.registry import api
+from ottla.log.partition import Appended, Partition
+from ottla.log.store import Frame
+from ottla.log.validate import check_batch
+from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.wire.messages.produce import (
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+from ottla.wire.records import BatchHeader
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.broker.catalog import Topic
+    from ottla.broker.request import Request
+
+_TOPIC_IDS_VERSION = 13
+_IMPLICIT_ADD_VERSION = 12
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch that may be appended, as far as its own bytes tell."""
+
+    partition: Partition
+    records: memoryview
+    header: BatchHeader
+
+
+_Checked = _Batch | KafkaError
+
+
+@api(0, 3, 13, min_advertised=0)
+def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
+    body, now_ms = request.body, broker.clock.now_ms()
+    checked = [_check_topic(broker, request, data, now_ms) for data in body.topic_data]
+    _admit(broker, request, checked, now_ms)
+    must_start_at_zero = (
+        body.transactional_id is not None and request.version >= _IMPLICIT_ADD_VERSION
+    )
+    frame = Frame()
+    responses = [
+        TopicProduceResponse(
+            name=topic_data.name,
+            topic_id=topic_data.topic_id,
+            partition_responses=[
+                _answer(data.index, _append(frame, batch, now_ms, must_start_at_zero))
+                for data, batch in zip(topic_data.partition_data, batches, strict=True)
+            ],
+        )
+        for topic_data, batches in zip(body.topic_data, checked, strict=True)
+    ]
+    if frame.entries:
+        broker.store.append(frame)
+    if body.acks == 0:
+        request.respond_nothing()
+    else:
+        request.respond(ProduceResponse(responses=responses))
+
+
+def _check_topic(
+    broker: "Broker", request: "Request[ProduceRequest]", data: TopicProduceData, now_ms: int
+) -> list[_Checked]:
+    """What each partition's batch is, before anything is changed."""
+    version = request.version
+    if version >= _TOPIC_IDS_VERSION:
+        topic = broker.catalog.topic_by_id(data.topic_id)
+    else:
+        topic = broker.catalog.topic(data.name)
+    checked: list[_Checked] = []
+    for partition_data in data.partition_data:
+        try:
+            if request.body.acks not in (-1, 0, 1):
+                raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks={request.body.acks}")
+            broker.check_disk_space()
+            partition, bytes_max = _find(topic, partition_data.index, version)
+            records = memoryview(partition_data.records or b"")
+            header = check_batch(records, bytes_max, version, now_ms)
+            checked.append(_Batch(partition, records, header))
+        except KafkaError as error:
+            checked.append(error)
+    return checked
+
+
+def _find(topic: "Topic | None", index: int, version: int) -> tuple[Partition, int]:
+    """The partition, and how large a batch its topic takes."""
+    if topic is None and version >= _TOPIC_IDS_VERSION:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+    if topic is None or not 0 <= index < len(topic.partitions):
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return topic.partitions[index], topic.message_bytes_max
+
+
+def _admit(
+    broker: "Broker",
+    request: "Request[ProduceRequest]",
+    checked: list[list[_Checked]],
+    now_ms: int,
+) -> None:
+    """Ask the coordinator about the transactional batches; a refused one becomes its error.
+
+    What the coordinator adds to the transaction is in the journal before the batches are.
+    """
+    places = [
+        (batches, at, batch)
+        for batches in checked
+        for at, batch in enumerate(batches)
+        if isinstance(batch, _Batch) and batch.header.is_transactional
+    ]
+    if not places:
+        return
+    header = places[0][2].header
+    if any(batch.header.producer_id != header.producer_id for _, _, batch in places):
+        errors: list[ErrorCode] | None = [ErrorCode.INVALID_PRODUCER_ID_MAPPING] * len(places)
+    else:
+        outcome = broker.transactions.admit_produce(
+            request.body.transactional_id or "",
+            header.producer_id,
+            header.producer_epoch,
+            [(batch.partition.name.topic, batch.partition.name.index) for _, _, batch in places],
+            request.version,
+            now_ms,
+        )
+        broker.commit(outcome.records)
+        errors = outcome.reply
+    for (batches, at, _), error in zip(places, errors or (), strict=False):
+        if error is not ErrorCode.NONE:
+            batches[at] = KafkaError(error)
+
+
+def _append(
+    frame: Frame, batch: _Checked, now_ms: int, must_start_at_zero: bool
+) -> Appended | KafkaError:
+    """Append the batch to its partition and to the frame, or say why not."""
+    if isinstance(batch, KafkaError):
+        return batch
+    try:
+        appended = batch.partition.append(
+            batch.records, batch.header, now_ms, must_start_at_zero=must_start_at_zero
+        )
+    except KafkaError as error:
+        return error
+    if appended.buffers:
+        frame.add_batch(batch.partition, appended.buffers, now_ms)
+    return appended
+
+
+def _answer(index: int, appended: Appended | KafkaError) -> PartitionProduceResponse:
+    """An error carries base offset -1: a 0 would name a record (Jepsen, Bufstream 0.1.0)."""
+    if isinstance(appended, KafkaError):
+        return PartitionProduceResponse(
+            index=index,
+            error_code=appended.code,
+            base_offset=-1,
+            log_append_time_ms=-1,
+            log_start_offset=-1,
+            error_message=appended.message,
+        )
+    return PartitionProduceResponse(
+        index=index,
+        error_code=ErrorCode.NONE,
+        base_offset=appended.base_offset,
+        log_append_time_ms=appended.log_append_time_ms,
+        log_start_offset=appended.log_start_offset,
+    )

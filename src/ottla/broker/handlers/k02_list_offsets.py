@@ -1,0 +1,76 @@
+"""ListOffsets: v1-11.
+
+Behaviour: -1 the end a consumer of this isolation sees, -2 the start, -3 the record with the
+largest timestamp, -4 and -5 as -2 and none (nothing is tiered), else the first record with at least
+this timestamp, or offset -1 if there is none.
+Versions: v2 isolation level, v4 leader epochs, v7 max timestamp (KIP-734), v8 -4, v9 -5, v11 -6.
+"""
+
+from typing import TYPE_CHECKING
+
+from ottla.broker.registry import api
+from ottla.log.partition import LEADER_EPOCH, Partition, TimestampOffset
+from ottla.ports.errors import ErrorCode
+from ottla.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.broker.request import Request
+
+_LATEST, _EARLIEST, _MAX_TIMESTAMP, _EARLIEST_LOCAL = -1, -2, -3, -4
+_LATEST_TIERED, _EARLIEST_PENDING_UPLOAD = -5, -6
+_SINCE_VERSION = {
+    _MAX_TIMESTAMP: 7,
+    _EARLIEST_LOCAL: 8,
+    _LATEST_TIERED: 9,
+    _EARLIEST_PENDING_UPLOAD: 11,
+}
+
+
+@api(2, 1, 11)
+def handle(broker: "Broker", request: "Request[ListOffsetsRequest]") -> None:
+    read_committed = request.body.isolation_level == 1
+    topics = []
+    for topic in request.body.topics:
+        partitions = []
+        for wanted in topic.partitions:
+            partition = broker.catalog.partition(topic.name, wanted.partition_index)
+            partitions.append(_look_up(partition, wanted, read_committed, request.version))
+        topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
+    request.respond_now(ListOffsetsResponse(topics=topics))
+
+
+def _look_up(
+    partition: Partition | None, wanted: ListOffsetsPartition, read_committed: bool, version: int
+) -> ListOffsetsPartitionResponse:
+    answer = ListOffsetsPartitionResponse(
+        partition_index=wanted.partition_index, offset=-1, timestamp=-1, leader_epoch=-1
+    )
+    if partition is None:
+        answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    elif version < _SINCE_VERSION.get(wanted.timestamp, 0):
+        answer.error_code = ErrorCode.UNSUPPORTED_VERSION
+    else:
+        found = _find(partition, wanted.timestamp, read_committed)
+        if found is not None:
+            answer.offset, answer.timestamp = found
+            answer.leader_epoch = LEADER_EPOCH
+    return answer
+
+
+def _find(partition: Partition, timestamp: int, read_committed: bool) -> TimestampOffset | None:
+    if timestamp == _LATEST:
+        return TimestampOffset(partition.end_offset(read_committed), -1)
+    if timestamp in (_EARLIEST, _EARLIEST_LOCAL):
+        return TimestampOffset(partition.log_start_offset, -1)
+    if timestamp == _MAX_TIMESTAMP:
+        return partition.offset_of_max_time()
+    if timestamp in (_LATEST_TIERED, _EARLIEST_PENDING_UPLOAD):
+        return None
+    return partition.offset_for_time(timestamp, read_committed)

@@ -1,0 +1,99 @@
+"""Metadata: v0-13.
+
+Behaviour: this node is the only broker, the controller, and leads every partition. A topic that is
+asked for and not there is made when the request and the broker's settings allow it; the answer
+then waits until it is durable, so that a client never sees LEADER_NOT_AVAILABLE.
+Versions: v0 empty list means all, from v1 null does; v4 may refuse auto-creation; v10 topic ids in
+the answer, in the request usable from v12; v13 top-level error.
+"""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ottla.broker.registry import api
+from ottla.log.partition import LEADER_EPOCH
+from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.wire.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.broker.catalog import Topic
+    from ottla.broker.request import Request
+
+_NO_ID = UUID(int=0)
+
+
+@api(3, 0, 13)
+def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
+    body = request.body
+    if body.topics is None or (request.version == 0 and not body.topics):
+        topics = [_describe(broker, topic) for topic in broker.catalog.topics()]
+    else:
+        may_create = broker.config.auto_create_topics and (
+            request.version < 4 or body.allow_auto_topic_creation
+        )
+        topics = [_find(broker, wanted, may_create) for wanted in body.topics]
+    request.respond(
+        MetadataResponse(
+            brokers=[
+                MetadataResponseBroker(node_id=broker.node_id, host=broker.host, port=broker.port)
+            ],
+            cluster_id=broker.catalog.cluster_id,
+            controller_id=broker.node_id,
+            topics=topics,
+        )
+    )
+
+
+def _find(
+    broker: "Broker", wanted: MetadataRequestTopic, may_create: bool
+) -> MetadataResponseTopic:
+    if wanted.topic_id is not None and wanted.topic_id != _NO_ID:
+        topic = broker.catalog.topic_by_id(wanted.topic_id)
+        if topic is None:
+            return _failed(None, wanted.topic_id, ErrorCode.UNKNOWN_TOPIC_ID)
+        return _describe(broker, topic)
+    name = wanted.name or ""
+    topic = broker.catalog.topic(name)
+    if topic is None and may_create:
+        try:
+            broker.check_disk_space()
+            broker.commit([broker.catalog.create(name, broker.config.num_partitions)])
+        except KafkaError as error:
+            return _failed(name, _NO_ID, error.code)
+        topic = broker.catalog.topic(name)
+    if topic is None:
+        return _failed(name, _NO_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return _describe(broker, topic)
+
+
+def _failed(name: str | None, topic_id: UUID, code: ErrorCode) -> MetadataResponseTopic:
+    return MetadataResponseTopic(error_code=code, name=name, topic_id=topic_id, partitions=[])
+
+
+def _describe(broker: "Broker", topic: "Topic") -> MetadataResponseTopic:
+    node_id = broker.node_id
+    return MetadataResponseTopic(
+        error_code=ErrorCode.NONE,
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=[
+            MetadataResponsePartition(
+                error_code=ErrorCode.NONE,
+                partition_index=index,
+                leader_id=node_id,
+                leader_epoch=LEADER_EPOCH,
+                replica_nodes=[node_id],
+                isr_nodes=[node_id],
+                offline_replicas=[],
+            )
+            for index in range(len(topic.partitions))
+        ],
+    )

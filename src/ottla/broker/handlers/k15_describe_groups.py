@@ -1,0 +1,73 @@
+"""DescribeGroups: v0-6.
+
+Behaviour: state, protocol and members of groups; protocol and metadata of stable groups only.
+Versions: v3 authorized operations, v4 static members, v6 GROUP_ID_NOT_FOUND for a group that does
+not exist, which older versions see as Dead (KIP-1043).
+Divergences: none.
+"""
+
+from typing import TYPE_CHECKING
+
+from ottla.broker.registry import api
+from ottla.coordinator.group_states import GroupState
+from ottla.coordinator.groups import GroupDescription
+from ottla.coordinator.records import MemberState
+from ottla.ports.errors import ErrorCode
+from ottla.wire.messages.describe_groups import (
+    DescribedGroup,
+    DescribedGroupMember,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.broker.request import Request
+
+_NOT_FOUND_VERSION = 6
+_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS = 3, 6, 8, 10, 11
+_ALL_OPERATIONS = sum(
+    1 << operation for operation in (_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS)
+)
+
+
+@api(15, 0, 6)
+def handle(broker: "Broker", request: "Request[DescribeGroupsRequest]") -> None:
+    groups = []
+    for group_id in request.body.groups:
+        found = broker.groups.describe(group_id)
+        described = _described(found) if found else _not_found(group_id, request.version)
+        if request.body.include_authorized_operations and not described.error_code:
+            described.authorized_operations = _ALL_OPERATIONS
+        groups.append(described)
+    request.respond(DescribeGroupsResponse(groups=groups))
+
+
+def _described(found: GroupDescription) -> DescribedGroup:
+    return DescribedGroup(
+        group_id=found.group_id,
+        group_state=found.state.value,
+        protocol_type=found.protocol_type,
+        protocol_data=found.protocol_name,
+        members=[_member(member, found.protocol_name) for member in found.members],
+    )
+
+
+def _not_found(group_id: str, version: int) -> DescribedGroup:
+    dead = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
+    if version >= _NOT_FOUND_VERSION:
+        dead.error_code = ErrorCode.GROUP_ID_NOT_FOUND
+        dead.error_message = f"Group {group_id} not found."
+    return dead
+
+
+def _member(member: MemberState, protocol_name: str) -> DescribedGroupMember:
+    metadata = next((data for name, data in member.protocols if name == protocol_name), b"")
+    return DescribedGroupMember(
+        member_id=member.member_id,
+        group_instance_id=member.group_instance_id,
+        client_id=member.client_id,
+        client_host=member.client_host,
+        member_metadata=metadata,
+        member_assignment=member.assignment,
+    )

@@ -1,0 +1,77 @@
+"""A request on its way to its answer.
+
+`respond` parks the answer until everything that is in the journal at this moment is durable: what
+a reply says, whether a change or a refusal, never rests on what a power cut could unsay. When all
+is durable already the answer leaves at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ottla.ports.disk import Buffer
+from ottla.wire.frame import RequestHeader, encode_response
+from ottla.wire.message import Message
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+Send = Callable[[Sequence[Buffer] | None], None]
+B = TypeVar("B")
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A client's connection. Ids rise: a larger one is a newer connection."""
+
+    id: int
+    client_host: str
+
+
+class Request(Generic[B]):
+    """One decoded request. It is answered exactly once."""
+
+    __slots__ = ("_broker", "_send", "body", "connection", "header")
+
+    def __init__(
+        self, broker: "Broker", connection: Connection, header: RequestHeader, body: B, send: Send
+    ) -> None:
+        self.connection = connection
+        self.header = header
+        self.body = body
+        self._broker = broker
+        self._send = send
+
+    @property
+    def api_key(self) -> int:
+        return self.header.api_key
+
+    @property
+    def version(self) -> int:
+        return self.header.api_version
+
+    @property
+    def client_id(self) -> str:
+        return self.header.client_id or ""
+
+    @property
+    def client_host(self) -> str:
+        return self.connection.client_host
+
+    def respond(self, response: Message) -> None:
+        """Answer once all that the journal holds now is durable."""
+        self._broker.park(self._send, self._encode(response))
+
+    def respond_now(self, response: Message) -> None:
+        """Answer at once: for reads of durable state, and for what loses nothing by a crash."""
+        self._send(self._encode(response))
+
+    def respond_nothing(self) -> None:
+        """A Produce with acks=0 gets no answer."""
+        self._send(None)
+
+    def _encode(self, response: Message) -> Sequence[Buffer]:
+        header = self.header
+        return [
+            encode_response(header.api_key, header.api_version, header.correlation_id, response)
+        ]

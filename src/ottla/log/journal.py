@@ -1,0 +1,289 @@
+"""The journal: everything that must survive, in one order, with one fsync for all that waits.
+
+A frame is what one operation changed: all of its entries survive a crash, or none. Frames are
+appended in memory; `take` hands everything appended so far to a thread that writes and syncs it,
+and `complete` moves `durable_position`. Positions count bytes of frames since the directory was
+made and never start again, so they also name the point up to which a reply has to wait.
+
+On the disk, `journal/<position of the first frame>.log`: a file header, then frames of
+
+    magic u32 | body length u32 | position u64 | durable position u64 | CRC-32C u32 | body
+
+The CRC covers everything before it, and the body. Each frame says how far the journal was durable
+when it was made. That tells a torn tail from damage: after a bad frame at P, a good one further on
+that says "durable beyond P" means that P had been acknowledged. The first is cut, the second is
+refused (DataDamaged). A file begins only where everything before it is durable.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from crc32c import crc32c
+
+from ottla.ports.disk import Buffer, Disk, File
+from ottla.ports.errors import DataDamaged
+from ottla.ports.failpoints import failpoint
+from ottla.ports.invariants import invariant
+
+DIRECTORY = "journal"
+_FILE_HEADER = struct.Struct(">8sIQ")  # magic, version, position of the first frame
+_FILE_MAGIC = b"OTTLAJNL"
+_VERSION = 1
+FILE_HEADER_BYTES = _FILE_HEADER.size + 4
+_FRAME_HEADER = struct.Struct(">IIQQ")
+_FRAME_MAGIC = 0x4F54464D
+_FRAME_MAGIC_BYTES = _FRAME_MAGIC.to_bytes(4, "big")
+_CRC = struct.Struct(">I")
+FRAME_OVERHEAD_BYTES = _FRAME_HEADER.size + _CRC.size
+
+
+def file_name(position: int) -> str:
+    return f"{DIRECTORY}/{position:020d}.log"
+
+
+@dataclass(slots=True)
+class JournalWrite:
+    """Frames on their way to the disk. `run` is for the thread that syncs."""
+
+    file: File
+    file_position: int
+    buffers: list[Buffer]
+    end_position: int
+    sync: bool
+    next_file: "JournalFile | None" = None
+
+    def run(self) -> None:
+        """Write, sync, and begin the next file if one is due. Raises StorageFailed."""
+        if self.buffers:
+            self.file.write(self.file_position, self.buffers)
+            failpoint("journal.written")
+        if self.sync:
+            self.file.sync()
+            failpoint("journal.synced")
+        if self.next_file is not None:
+            self.next_file.create()
+
+
+@dataclass(slots=True)
+class JournalFile:
+    """One file of the journal."""
+
+    disk: Disk
+    start_position: int
+    _file: File | None = field(default=None)
+
+    @property
+    def path(self) -> str:
+        return file_name(self.start_position)
+
+    def file(self) -> File:
+        if self._file is None:
+            self._file = self.disk.open(self.path)
+        return self._file
+
+    def create(self) -> None:
+        """Make the file, and make it durable before any frame goes into it."""
+        header = _FILE_HEADER.pack(_FILE_MAGIC, _VERSION, self.start_position)
+        file = self.file()
+        file.truncate(0)
+        file.write(0, [header + _CRC.pack(crc32c(header))])
+        file.sync()
+        self.disk.sync_directory(DIRECTORY)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Journal:
+    """The end of the journal, where frames are appended."""
+
+    def __init__(self, disk: Disk, position: int, *, sync: bool) -> None:
+        """Begin a new file at `position`, where everything before is durable.
+
+        `sync=False` (durability "os") answers after the write, before any fsync.
+        """
+        self.written_position = position
+        self.durable_position = position
+        self._synced_position = position  # differs when durability is "os"
+        self._disk = disk
+        self._sync = sync
+        self._pending: list[Buffer] = []
+        self._taken_position = position
+        self._file = JournalFile(disk, position)
+        self._file.create()
+
+    def append(self, entries: Sequence[Buffer]) -> None:
+        """Append one frame with these bytes as its body."""
+        body_bytes = sum(map(len, entries))
+        header = _FRAME_HEADER.pack(
+            _FRAME_MAGIC, body_bytes, self.written_position, self._synced_position
+        )
+        crc = crc32c(header)
+        for entry in entries:
+            crc = crc32c(entry, crc)
+        self._pending.append(header + _CRC.pack(crc))
+        self._pending.extend(entries)
+        self.written_position += FRAME_OVERHEAD_BYTES + body_bytes
+
+    @property
+    def has_pending(self) -> bool:
+        return self._taken_position != self.written_position
+
+    @property
+    def file_bytes(self) -> int:
+        """How much the current file holds, with what is pending."""
+        return self.written_position - self._file.start_position
+
+    def take(self, *, roll: bool) -> JournalWrite:
+        """All frames since the last call, to be written and synced.
+
+        `roll`: begin a new file behind them. At most one write is under way at a time.
+        """
+        invariant(self._taken_position == self.durable_position, "one journal write at a time")
+        write = JournalWrite(
+            self._file.file(),
+            FILE_HEADER_BYTES + self._taken_position - self._file.start_position,
+            self._pending,
+            self.written_position,
+            self._sync or roll,
+            JournalFile(self._disk, self.written_position) if roll else None,
+        )
+        self._pending = []
+        self._taken_position = self.written_position
+        return write
+
+    def complete(self, write: JournalWrite) -> None:
+        """What `write` held is durable."""
+        self.durable_position = write.end_position
+        if write.sync:
+            self._synced_position = write.end_position
+        if write.next_file is not None:
+            self._file.close()
+            self._file = write.next_file
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def remove_files_before(disk: Disk, position: int) -> None:
+    """Remove the files that a checkpoint at `position` has made needless."""
+    for start in file_positions(disk):
+        if start < position:
+            disk.remove(file_name(start))
+    disk.sync_directory(DIRECTORY)
+
+
+def file_positions(disk: Disk) -> list[int]:
+    """Where the files begin, in order. Raises DataDamaged on a name that is not ours."""
+    names = disk.list(DIRECTORY)
+    for name in names:
+        if len(name) != 24 or not name.endswith(".log") or not name[:20].isdecimal():
+            raise DataDamaged(f"{disk.describe(f'{DIRECTORY}/{name}')} is no journal file of ours")
+    return [int(name[:20]) for name in names]
+
+
+@dataclass(slots=True)
+class Scan:
+    """The frames found after a checkpoint; `end_position` is where the good ones end."""
+
+    end_position: int
+    torn_bytes: int = 0
+    frames: int = 0
+
+
+def read_frames(disk: Disk, position: int, scan: Scan) -> Iterator[memoryview]:
+    """The bodies of all whole frames from `position` on; `scan` tells the end when it is over.
+
+    Raises DataDamaged where something that was durable cannot be read.
+    """
+    starts = [start for start in file_positions(disk) if start >= position]
+    if starts and starts[0] != position:
+        raise DataDamaged(f"{disk.describe(file_name(position))} is missing, and it is needed")
+    for at, start in enumerate(starts):
+        content = memoryview(_read_file(disk, start))
+        last = at + 1 == len(starts)
+        if not _header_is_good(content, start):
+            if last and len(content) <= FILE_HEADER_BYTES:
+                scan.torn_bytes += len(content)
+                return  # the power went while the file was made: it has never held a frame
+            raise DataDamaged(f"{disk.describe(file_name(start))}: its header is damaged")
+        if start != scan.end_position:
+            raise DataDamaged(
+                f"{disk.describe(file_name(start))}: the journal ends at {scan.end_position} "
+                f"before it; a file is missing or was cut"
+            )
+        yield from _frames_of(content, start, scan)
+        torn_at = FILE_HEADER_BYTES + scan.end_position - start
+        _refuse_damage(disk, content, start, torn_at, scan.end_position)
+        scan.torn_bytes += len(content) - torn_at
+
+
+def _read_file(disk: Disk, start: int) -> bytes:
+    file = disk.open(file_name(start))
+    try:
+        return file.read(0, file.size())
+    finally:
+        file.close()
+
+
+def _header_is_good(content: memoryview, start: int) -> bool:
+    if len(content) < FILE_HEADER_BYTES:
+        return False
+    magic, version, position = _FILE_HEADER.unpack_from(content)
+    (crc,) = _CRC.unpack_from(content, _FILE_HEADER.size)
+    if crc32c(content[: _FILE_HEADER.size]) != crc or magic != _FILE_MAGIC or position != start:
+        return False
+    if version != _VERSION:
+        raise DataDamaged(
+            f"the journal has format version {version}, and this Ottla reads {_VERSION}: "
+            "use the version of Ottla that wrote it"
+        )
+    return True
+
+
+def _frames_of(content: memoryview, start: int, scan: Scan) -> Iterator[memoryview]:
+    while True:
+        at = FILE_HEADER_BYTES + scan.end_position - start
+        body = _frame_at(content, at, scan.end_position)
+        if body is None:
+            return
+        scan.end_position += FRAME_OVERHEAD_BYTES + len(body)
+        scan.frames += 1
+        yield body
+
+
+def _frame_at(content: memoryview, at: int, position: int) -> memoryview | None:
+    """The body of the frame that is whole at `at`, or None."""
+    if at + FRAME_OVERHEAD_BYTES > len(content):
+        return None
+    magic, body_bytes, told_position, _ = _FRAME_HEADER.unpack_from(content, at)
+    body_at = at + FRAME_OVERHEAD_BYTES
+    if magic != _FRAME_MAGIC or told_position != position or body_at + body_bytes > len(content):
+        return None
+    (crc,) = _CRC.unpack_from(content, at + _FRAME_HEADER.size)
+    body = content[body_at : body_at + body_bytes]
+    if crc32c(body, crc32c(content[at : at + _FRAME_HEADER.size])) != crc:
+        return None
+    return body
+
+
+def _refuse_damage(
+    disk: Disk, content: memoryview, start: int, torn_at: int, position: int
+) -> None:
+    """Raise DataDamaged if a later frame tells that the bad one at `torn_at` was durable."""
+    rest = bytes(content[torn_at:])
+    found = rest.find(_FRAME_MAGIC_BYTES, 1)
+    while found >= 0:
+        at = torn_at + found
+        later_position = start + at - FILE_HEADER_BYTES
+        if _frame_at(content, at, later_position) is not None:
+            durable_position: int = _FRAME_HEADER.unpack_from(content, at)[3]
+            if durable_position > position:
+                raise DataDamaged(
+                    f"{disk.describe(file_name(start))}: the frame at byte {torn_at} is damaged, "
+                    f"and it had been acknowledged: the frame at byte {at} was written after it "
+                    "was durable. Restore the directory from a copy"
+                )
+        found = rest.find(_FRAME_MAGIC_BYTES, found + 1)

@@ -1,0 +1,318 @@
+"""A partition: batches in, offsets out; what is durable is visible, and nothing else.
+
+`append` decides (producer state), assigns the offset and hands back the bytes that the journal and
+the segment share. `high_watermark` is the end of what is durable and moves only in `advance`, when
+the journal was synced. A read never goes beyond it, or beyond the last stable offset when the
+consumer is read_committed: what a power cut could still unsay is not shown to anyone.
+
+The same `replay` that recovery uses for journalled batches is the second half of `append`, so the
+state after a crash cannot differ from the state before it.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from ottla.log.producers import ProducerState
+from ottla.log.segment import Segment, SegmentLengths, SegmentStore, SegmentWrite
+from ottla.log.transactions_index import (
+    AbortedTransaction,
+    TransactionsIndex,
+    overlapping,
+)
+from ottla.ports.disk import Buffer, Disk
+from ottla.ports.errors import DataDamaged, ErrorCode, KafkaError
+from ottla.ports.invariants import invariant
+from ottla.wire.records import (
+    BatchHeader,
+    build_marker,
+    read_batch_header,
+    read_marker,
+    read_records,
+)
+
+LEADER_EPOCH = 0  # one node leads every partition for good
+SEGMENT_BYTES = 1_073_741_824  # segment.bytes
+_PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
+_JOINED_BYTES_MAX = 16_384
+
+
+class Appended(NamedTuple):
+    """What became of a batch. `buffers` is empty for a duplicate: nothing was stored."""
+
+    base_offset: int
+    log_append_time_ms: int
+    log_start_offset: int
+    buffers: Sequence[Buffer]
+
+
+class Read(NamedTuple):
+    """What a fetch gets from one partition."""
+
+    records: bytes
+    high_watermark: int
+    last_stable_offset: int
+    log_start_offset: int
+    aborted: list[AbortedTransaction]
+
+
+class TimestampOffset(NamedTuple):
+    """The first record at or after a time."""
+
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionName:
+    """Which partition: `directory` is the only form in which a name reaches the disk."""
+
+    topic: str
+    topic_id: UUID
+    index: int
+
+    @property
+    def directory(self) -> str:
+        return f"topics/{self.topic}-{self.index}.{self.topic_id.hex}"
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.index}"
+
+
+class Partition:
+    """The log of one partition with its producer state."""
+
+    def __init__(self, disk: Disk, name: PartitionName) -> None:
+        self.name = name
+        self.log_start_offset = 0
+        self.next_offset = 0
+        self.high_watermark = 0
+        self.producers = ProducerState()
+        self.transactions = TransactionsIndex()
+        self.segments: list[Segment] = []
+        self._unstored: dict[int, Segment] = {}  # changed since the last checkpoint
+        self.segment_bytes = SEGMENT_BYTES
+        self._disk = disk
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def append(
+        self, batch: memoryview, header: BatchHeader, now_ms: int, *, must_start_at_zero: bool
+    ) -> Appended:
+        """Append a client's batch whose bytes have been checked.
+
+        Raises KafkaError when the producer state refuses it.
+        """
+        if header.producer_id >= 0:
+            original = self.producers.check(header, must_start_at_zero=must_start_at_zero)
+            if original is not None:
+                return Appended(
+                    original.first_offset, original.timestamp_ms, self.log_start_offset, ()
+                )
+        base_offset = self.next_offset
+        buffers = _with_offset(batch, header, base_offset)
+        self.replay(buffers, header, base_offset, now_ms)
+        return Appended(base_offset, -1, self.log_start_offset, buffers)
+
+    def append_marker(
+        self, producer_id: int, epoch: int, commit: bool, now_ms: int
+    ) -> Sequence[Buffer]:
+        """Append a COMMIT or ABORT marker: the producer's transaction ends here."""
+        base_offset = self.next_offset
+        batch = build_marker(commit, producer_id, epoch, now_ms, base_offset=base_offset)
+        self.replay([batch], read_batch_header(batch), base_offset, now_ms)
+        return [batch]
+
+    def replay(
+        self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
+    ) -> None:
+        """Add a batch that is decided: it is in the journal, or about to be."""
+        invariant(
+            base_offset == self.next_offset,
+            "batches follow one another",
+            partition=str(self.name),
+            base_offset=base_offset,
+            next_offset=self.next_offset,
+        )
+        self._segment_for(header.size_bytes, base_offset).append(buffers, header, base_offset)
+        self.next_offset = base_offset + header.last_offset_delta + 1
+        if header.is_control:
+            self._end_transaction(b"".join(buffers), header, base_offset, now_ms)
+        elif header.producer_id >= 0:
+            self.producers.append(header, base_offset, now_ms)
+            if header.is_transactional:
+                self.transactions.begin(header.producer_id, base_offset)
+
+    def _end_transaction(self, batch: bytes, header: BatchHeader, offset: int, now_ms: int) -> None:
+        marker = read_marker(batch)
+        first_offset = self.producers.end_transaction(
+            header.producer_id, header.producer_epoch, marker.coordinator_epoch, now_ms
+        )
+        self.transactions.end(header.producer_id, offset)
+        if first_offset is not None and not marker.commit:
+            unstable = next(iter(self.transactions.open.values()), offset + 1)
+            self.segments[-1].aborted.append(
+                AbortedTransaction(header.producer_id, first_offset, offset, unstable)
+            )
+
+    def _segment_for(self, size_bytes: int, base_offset: int) -> Segment:
+        active = self.segments[-1] if self.segments else None
+        if active is None or (
+            active.size_bytes and active.size_bytes + size_bytes > self.segment_bytes
+        ):
+            if active is not None:
+                active.seal()
+            active = Segment(self._disk, self.name.directory, base_offset)
+            self.segments.append(active)
+        self._unstored[active.base_offset] = active
+        return active
+
+    def take_writes(self) -> list[SegmentWrite]:
+        """What the segments have in memory only, to be written before `advance`."""
+        writes = [segment.take_write() for segment in self._unstored.values()]
+        return [write for write in writes if write is not None]
+
+    def take_stores(self) -> list[SegmentStore]:
+        """What a checkpoint made now has to store; `take_writes` was called just before."""
+        stores = [segment.take_store() for segment in self._unstored.values()]
+        self._unstored = {}
+        return stores
+
+    def advance(self, high_watermark: int) -> None:
+        """All below `high_watermark` is durable, and in the segments."""
+        invariant(
+            self.high_watermark <= high_watermark <= self.next_offset,
+            "the high watermark rises, and not beyond the end",
+            partition=str(self.name),
+            high_watermark=high_watermark,
+        )
+        self.high_watermark = high_watermark
+        self.transactions.advance(high_watermark)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def last_stable_offset(self) -> int:
+        return self.transactions.last_stable_offset(self.high_watermark)
+
+    def end_offset(self, read_committed: bool) -> int:
+        """Where a consumer's view ends."""
+        return self.last_stable_offset if read_committed else self.high_watermark
+
+    def check_offset(self, offset: int) -> None:
+        """Raise KafkaError(OFFSET_OUT_OF_RANGE) for an offset that a fetch may not start from."""
+        if not self.log_start_offset <= offset <= self.high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{self.name} holds offsets {self.log_start_offset} to {self.high_watermark}, "
+                f"not {offset}",
+            )
+
+    def read(self, offset: int, bytes_max: int, read_committed: bool, *, whole_batch: bool) -> Read:
+        """Batches from the one that holds `offset`; as in Kafka the last may be cut off.
+
+        `whole_batch`: give the first batch whole, whatever its size (KIP-74).
+        Raises KafkaError: OFFSET_OUT_OF_RANGE, or KAFKA_STORAGE_ERROR where the log is damaged.
+        """
+        self.check_offset(offset)
+        end_offset = self.end_offset(read_committed)
+        records, aborted = b"", list[AbortedTransaction]()
+        if offset < end_offset:
+            try:
+                records = self._read_bytes(offset, end_offset, bytes_max, whole_batch)
+            except DataDamaged as error:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
+            aborted = self._aborted(offset, end_offset) if read_committed and records else []
+        return Read(
+            records,
+            self.high_watermark,
+            self.last_stable_offset,
+            self.log_start_offset,
+            aborted,
+        )
+
+    def _read_bytes(self, offset: int, end_offset: int, bytes_max: int, whole_batch: bool) -> bytes:
+        """Bytes of one segment from the batch that holds `offset`, below `end_offset`."""
+        for segment in self.segments[self._segment_index(offset) :]:
+            found = segment.find(offset)
+            if found is None:
+                continue  # compaction or a roll left nothing at or after the offset here
+            start, header = found
+            if header.base_offset >= end_offset:
+                return b""
+            size_bytes = min(self._end_position(segment, end_offset) - start, bytes_max)
+            if size_bytes < header.size_bytes:
+                size_bytes = header.size_bytes if whole_batch else 0
+            return segment.read(start, size_bytes) if size_bytes else b""
+        return b""
+
+    def _end_position(self, segment: Segment, end_offset: int) -> int:
+        """Where in the segment the batches below `end_offset` end."""
+        if end_offset >= self.high_watermark:
+            return segment.readable_bytes
+        found = segment.find(end_offset)
+        return segment.readable_bytes if found is None else found[0]
+
+    def _aborted(self, offset: int, upper_bound: int) -> list[AbortedTransaction]:
+        """Aborted transactions with records in [offset, upper_bound), from all segments after."""
+        found: list[AbortedTransaction] = []
+        for segment in self.segments[self._segment_index(offset) :]:
+            found.extend(segment.aborted)
+        return overlapping(found, offset, upper_bound)
+
+    def _segment_index(self, offset: int) -> int:
+        """Which segment holds `offset`."""
+        at = len(self.segments) - 1
+        while at > 0 and self.segments[at].base_offset > offset:
+            at -= 1
+        return at
+
+    def offset_for_time(self, timestamp_ms: int, read_committed: bool) -> TimestampOffset | None:
+        """The first visible record with at least this timestamp, or None (KIP-79)."""
+        end_offset = self.end_offset(read_committed)
+        for segment in self.segments:
+            if segment.timestamp_max < timestamp_ms:
+                continue
+            for position, header in segment.walk(segment.first_position_at_time(timestamp_ms)):
+                if header.base_offset >= end_offset:
+                    return None
+                if header.max_timestamp < timestamp_ms or header.is_control:
+                    continue
+                batch = memoryview(segment.read(position, header.size_bytes))
+                for record in read_records(batch):
+                    if record.timestamp >= timestamp_ms and record.offset >= self.log_start_offset:
+                        return TimestampOffset(record.offset, record.timestamp)
+        return None
+
+    def offset_of_max_time(self) -> TimestampOffset | None:
+        """The record with the largest timestamp (ListOffsets -3, KIP-734)."""
+        if not self.segments or not self.high_watermark:
+            return None
+        latest = max(self.segments, key=lambda segment: segment.timestamp_max)
+        return self.offset_for_time(latest.timestamp_max, read_committed=False)
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def lengths(self) -> list[SegmentLengths]:
+        return [segment.lengths() for segment in self.segments]
+
+    def restore(self, lengths: Sequence[SegmentLengths]) -> None:
+        """Open the segments as they were at a checkpoint. Raises DataDamaged."""
+        for one in lengths:
+            segment = Segment(self._disk, self.name.directory, one.base_offset)
+            segment.restore(one)
+            self.segments.append(segment)
+
+    def close(self) -> None:
+        for segment in self.segments:
+            segment.close()
+
+
+def _with_offset(batch: memoryview, header: BatchHeader, base_offset: int) -> list[Buffer]:
+    """The batch with its offset and our leader epoch; the CRC covers neither."""
+    prefix = _PREFIX.pack(base_offset, header.batch_length, LEADER_EPOCH)
+    if header.size_bytes <= _JOINED_BYTES_MAX:
+        return [b"".join((prefix, batch[16:]))]
+    return [prefix, batch[16:]]

@@ -1,0 +1,221 @@
+"""The store: one journal, all partitions, and the way through a group commit.
+
+An operation fills a `Frame` with batches and records and appends it. `begin_sync` takes everything
+that was appended, as a ticket whose `run` writes the segments, writes the journal and syncs it, in
+a thread of the server; `complete_sync` then moves the durable position and the high watermarks.
+One ticket is under way at a time; what arrives meanwhile shares the next one.
+
+When the journal has grown by `checkpoint_bytes` the ticket also begins a new journal file, and a
+checkpoint of the state at that very position follows: `begin_checkpoint`, its `run` in another
+thread, `complete_checkpoint`. Directories of deleted topics go only after the checkpoint that no
+longer knows them, for until then a recovery still looks for them.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ottla.log.checkpoint import Checkpoint, state_of, write_checkpoint
+from ottla.log.journal import Journal, JournalWrite, remove_files_before
+from ottla.log.partition import Partition, PartitionName
+from ottla.log.segment import SegmentStore, SegmentWrite
+from ottla.ports.disk import Buffer, Disk
+from ottla.ports.failpoints import failpoint
+
+BATCH, RECORD = 1, 2
+ENTRY = struct.Struct(">BI")  # kind, length of what follows
+BATCH_ENTRY = struct.Struct(">BI16siq")  # and topic id, partition, time of the append
+CHECKPOINT_BYTES = 134_217_728
+
+
+class Frame:
+    """The entries of one operation: all of them survive a crash, or none."""
+
+    def __init__(self) -> None:
+        self.entries: list[Buffer] = []
+        self.partitions: list[Partition] = []
+
+    def add_batch(self, partition: Partition, batch: Sequence[Buffer], now_ms: int) -> None:
+        """A batch that `partition` has appended."""
+        name = partition.name
+        size_bytes = 28 + sum(map(len, batch))
+        entry = BATCH_ENTRY.pack(BATCH, size_bytes, name.topic_id.bytes, name.index, now_ms)
+        self.entries.append(entry)
+        self.entries.extend(batch)
+        self.partitions.append(partition)
+
+    def add_record(self, record: bytes) -> None:
+        """An encoded record of the catalog or a coordinator."""
+        self.entries.append(ENTRY.pack(RECORD, len(record)))
+        self.entries.append(record)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTicket:
+    """One group commit."""
+
+    writes: list[SegmentWrite]
+    journal_write: JournalWrite
+    ends: list[tuple[Partition, int]]
+    checkpoint: "CheckpointTicket | None"  # to run once this has completed
+
+    def run(self) -> None:
+        """Write and sync; for a worker thread. Raises StorageFailed: then stop the broker."""
+        for write in self.writes:
+            write.run()
+        self.journal_write.run()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointTicket:
+    """One checkpoint."""
+
+    disk: Disk
+    stores: list[SegmentStore]
+    directories: list[str]
+    checkpoint: Checkpoint
+    doomed: list[Partition]
+
+    def run(self) -> None:
+        """Sync the segments, write the checkpoint, remove what it has made needless."""
+        for store in self.stores:
+            store.run()
+        for directory in self.directories:
+            self.disk.sync_directory(directory)
+        failpoint("checkpoint.segments_synced")
+        write_checkpoint(self.disk, self.checkpoint)
+        failpoint("checkpoint.written")
+        remove_files_before(self.disk, self.checkpoint.journal_position)
+        for partition in self.doomed:
+            partition.close()
+            if self.disk.exists(partition.name.directory):
+                self.disk.remove(partition.name.directory)
+
+
+class Store:
+    """Journal and partitions of one data directory."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        sync: bool = True,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        segment_bytes: int | None = None,
+    ) -> None:
+        """A store that `recovery.recover` opens. `sync=False` is durability "os"."""
+        self.disk = disk
+        self.sync = sync
+        self.partitions: dict[UUID, list[Partition]] = {}
+        self.journal: Journal
+        self._checkpoint_bytes = checkpoint_bytes
+        self._segment_bytes = segment_bytes
+        self._dirty: dict[int, Partition] = {}
+        self._doomed: list[Partition] = []
+        self._checkpoint_due = False
+        self._checkpoint_busy = False
+        self._checkpoint_ready: CheckpointTicket | None = None
+
+    # -- topics -------------------------------------------------------------------------------
+
+    def add_partitions(self, topic: str, topic_id: UUID, count: int) -> list[Partition]:
+        """Partitions of a topic, up to `count` in all; their files are made when written to."""
+        partitions = self.partitions.setdefault(topic_id, [])
+        for index in range(len(partitions), count):
+            partition = Partition(self.disk, PartitionName(topic, topic_id, index))
+            if self._segment_bytes is not None:
+                partition.segment_bytes = self._segment_bytes
+            partitions.append(partition)
+        return partitions
+
+    def drop_partitions(self, topic_id: UUID) -> None:
+        """The topic was deleted."""
+        for partition in self.partitions.pop(topic_id, []):
+            self._dirty.pop(id(partition), None)
+            self._doomed.append(partition)
+
+    # -- group commit -------------------------------------------------------------------------
+
+    def append(self, frame: Frame) -> None:
+        """Append what one operation did. It is durable after the next sync."""
+        self.journal.append(frame.entries)
+        for partition in frame.partitions:
+            self._dirty[id(partition)] = partition
+
+    @property
+    def sync_wanted(self) -> bool:
+        """There is something that `begin_sync` would take."""
+        return self.journal.has_pending or (self._checkpoint_due and not self._checkpoint_busy)
+
+    def begin_sync(self, snapshot: Callable[[], list[bytes]]) -> SyncTicket | None:
+        """Take everything appended so far, or None when there is nothing.
+
+        `snapshot` gives the encoded records of the present state, if a checkpoint is due.
+        """
+        if not self.sync_wanted:
+            return None
+        dirty, self._dirty = list(self._dirty.values()), {}
+        writes = [write for partition in dirty for write in partition.take_writes()]
+        roll = not self._checkpoint_busy and (
+            self._checkpoint_due or self.journal.file_bytes >= self._checkpoint_bytes
+        )
+        checkpoint = None
+        if roll:
+            self._checkpoint_due, self._checkpoint_busy = False, True
+            checkpoint = self.take_checkpoint(self.journal.written_position, snapshot())
+        return SyncTicket(
+            writes,
+            self.journal.take(roll=roll),
+            [(partition, partition.next_offset) for partition in dirty],
+            checkpoint,
+        )
+
+    def complete_sync(self, ticket: SyncTicket) -> list[Partition]:
+        """What `ticket` held is durable. Returns the partitions whose high watermark rose."""
+        self.journal.complete(ticket.journal_write)
+        for write in ticket.writes:
+            write.complete()
+        for partition, end_offset in ticket.ends:
+            partition.advance(end_offset)
+        if ticket.checkpoint is not None:
+            self._checkpoint_ready = ticket.checkpoint
+        return [partition for partition, _ in ticket.ends]
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def request_checkpoint(self) -> None:
+        """Let the next sync begin a checkpoint, however small the journal is."""
+        self._checkpoint_due = True
+
+    def begin_checkpoint(self) -> CheckpointTicket | None:
+        """The checkpoint that the last completed sync has made possible; given out once."""
+        ticket, self._checkpoint_ready = self._checkpoint_ready, None
+        return ticket
+
+    def complete_checkpoint(self) -> None:
+        """The checkpoint has run: the next one may come."""
+        self._checkpoint_busy = False
+
+    def take_checkpoint(self, position: int, records: list[bytes]) -> CheckpointTicket:
+        """A checkpoint of the state as it is now, with the journal's next file at `position`."""
+        partitions = [one for topic in self.partitions.values() for one in topic]
+        stores = [store for one in partitions for store in one.take_stores()]
+        directories = {store.directory: None for store in stores}
+        if directories:
+            directories["topics"] = None
+        doomed, self._doomed = self._doomed, []
+        return CheckpointTicket(
+            self.disk,
+            stores,
+            list(directories),
+            Checkpoint(position, records, [state_of(partition) for partition in partitions]),
+            doomed,
+        )
+
+    def close(self) -> None:
+        """Close all files."""
+        self.journal.close()
+        for partitions in self.partitions.values():
+            for partition in partitions:
+                partition.close()

@@ -1,0 +1,181 @@
+"""P1, P11: what the journal acknowledged is read back whole, a torn tail is cut, damage is refused.
+
+Method: frames of known content on a simulated disk; every cut and every flipped byte of the file.
+"""
+
+import pytest
+
+from ottla.log.journal import (
+    DIRECTORY,
+    FILE_HEADER_BYTES,
+    FRAME_OVERHEAD_BYTES,
+    Journal,
+    Scan,
+    file_name,
+    read_frames,
+    remove_files_before,
+)
+from ottla.ports.disk import Disk
+from ottla.ports.errors import DataDamaged
+from ottla.testing.simulated_disk import SimulatedDisk
+
+BODIES = [b"first", b"second" * 10, b"", b"fourth"]
+
+
+def new_disk() -> SimulatedDisk:
+    disk = SimulatedDisk()
+    disk.make_directory(DIRECTORY)
+    return disk
+
+
+def sync(journal: Journal, *, roll: bool = False) -> None:
+    write = journal.take(roll=roll)
+    write.run()
+    journal.complete(write)
+
+
+def read_all(disk: Disk, position: int = 0) -> tuple[list[bytes], Scan]:
+    scan = Scan(position)
+    return [bytes(body) for body in read_frames(disk, position, scan)], scan
+
+
+def written(bodies: list[bytes], *, together: bool) -> SimulatedDisk:
+    """A disk with these frames, synced one by one or all together."""
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    for body in bodies:
+        journal.append([body[:2], body[2:]])
+        if not together:
+            sync(journal)
+    if together:
+        sync(journal)
+    return disk
+
+
+def content_of(disk: Disk, position: int = 0) -> bytes:
+    file = disk.open(file_name(position))
+    return file.read(0, file.size())
+
+
+def with_content(content: bytes) -> SimulatedDisk:
+    disk = new_disk()
+    disk.open(file_name(0)).write(0, [content])
+    return disk
+
+
+def test_frames_come_back_in_order_and_positions_count_on() -> None:
+    bodies, scan = read_all(written(BODIES, together=False))
+    assert bodies == BODIES
+    assert scan.end_position == sum(FRAME_OVERHEAD_BYTES + len(body) for body in BODIES)
+    assert scan.torn_bytes == 0
+
+
+def test_a_frame_is_durable_only_after_complete() -> None:
+    journal = Journal(new_disk(), 0, sync=True)
+    journal.append([b"x"])
+    assert journal.has_pending
+    assert (journal.durable_position, journal.written_position) == (0, FRAME_OVERHEAD_BYTES + 1)
+    sync(journal)
+    assert journal.durable_position == journal.written_position
+    assert not journal.has_pending
+
+
+def test_every_cut_of_the_file_leaves_the_whole_frames_before_it() -> None:
+    content = content_of(written(BODIES, together=True))
+    ends = [FILE_HEADER_BYTES]
+    for body in BODIES:
+        ends.append(ends[-1] + FRAME_OVERHEAD_BYTES + len(body))
+    for length in range(FILE_HEADER_BYTES, len(content)):
+        bodies, scan = read_all(with_content(content[:length]))
+        whole = sum(end <= length for end in ends) - 1
+        assert bodies == BODIES[:whole], length
+        assert scan.torn_bytes == length - ends[whole]
+
+
+def test_a_flipped_byte_is_refused_when_a_later_frame_shows_it_was_durable() -> None:
+    disk = written([*BODIES, b"last"], together=False)
+    content = content_of(disk)
+    last_frame = len(content) - FRAME_OVERHEAD_BYTES - len(b"last")
+    for at in range(FILE_HEADER_BYTES, last_frame):
+        flipped = content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
+        with pytest.raises(DataDamaged, match="00000000000000000000.log"):
+            read_all(with_content(flipped))
+
+
+def test_a_flipped_byte_in_the_file_header_is_refused() -> None:
+    content = content_of(written(BODIES, together=False))
+    for at in range(FILE_HEADER_BYTES):
+        flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        with pytest.raises(DataDamaged):
+            read_all(with_content(flipped))
+
+
+def test_frames_of_one_sync_may_reach_the_disk_in_any_order() -> None:
+    """A hole in what was never acknowledged is a torn tail, though a whole frame follows it."""
+    content = content_of(written(BODIES, together=True))
+    first_end = FILE_HEADER_BYTES + FRAME_OVERHEAD_BYTES + len(BODIES[0])
+    holed = content[:first_end] + b"\0" * 30 + content[first_end + 30 :]
+    bodies, scan = read_all(with_content(holed))
+    assert bodies == BODIES[:1]
+    assert scan.torn_bytes == len(content) - first_end
+
+
+def test_rolling_begins_a_file_where_all_before_is_durable() -> None:
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    journal.append([b"old"])
+    sync(journal, roll=True)
+    middle = journal.written_position
+    journal.append([b"new"])
+    sync(journal)
+    assert disk.list(DIRECTORY) == [file_name(0)[8:], file_name(middle)[8:]]
+    assert read_all(disk)[0] == [b"old", b"new"]
+    remove_files_before(disk, middle)
+    assert read_all(disk, middle)[0] == [b"new"]
+
+
+def test_a_missing_file_is_refused() -> None:
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    positions = []
+    for body in (b"one", b"two", b"three"):
+        journal.append([body])
+        sync(journal, roll=True)
+        positions.append(journal.written_position)
+    disk.remove(file_name(positions[0]))
+    with pytest.raises(DataDamaged, match="missing or was cut"):
+        read_all(disk)
+    with pytest.raises(DataDamaged, match="is missing"):
+        read_all(disk, 7)
+
+
+def test_a_newer_format_is_refused_with_what_to_do() -> None:
+    import struct
+
+    from crc32c import crc32c
+
+    header = struct.pack(">8sIQ", b"OTTLAJNL", 9, 0)
+    disk = with_content(header + struct.pack(">I", crc32c(header)))
+    with pytest.raises(DataDamaged, match="format version 9"):
+        read_all(disk)
+
+
+def test_a_file_that_is_not_a_journal_is_refused() -> None:
+    disk = new_disk()
+    disk.open(f"{DIRECTORY}/notes.txt").write(0, [b"x"])
+    with pytest.raises(DataDamaged, match=r"notes\.txt"):
+        read_all(disk)
+
+
+def test_durability_os_claims_no_sync_that_did_not_happen() -> None:
+    """After a power cut such frames are a torn tail, never damage: none was promised."""
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=False)
+    for body in BODIES:
+        journal.append([body])
+        sync(journal)
+    assert [op.kind for op in disk.operations if op.path == file_name(0)].count("sync") == 1
+    content = content_of(disk)
+    at = FILE_HEADER_BYTES + 2
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    assert read_all(with_content(flipped))[0] == []
