@@ -163,7 +163,13 @@ class Broker:
 
     def commit(self, records: Iterable[Record]) -> None:
         """Append records as one atomic frame, and apply each."""
-        frame, now_ms = Frame(), self.clock.now_ms()
+        frame = Frame()
+        self.add_records(frame, records)
+        self.append(frame)
+
+    def add_records(self, frame: Frame, records: Iterable[Record]) -> None:
+        """Put records into a frame that is still to be appended, and apply each."""
+        now_ms = self.clock.now_ms()
         for record in records:
             if isinstance(record, MarkerRecord):
                 partition = self.catalog.partition(record.topic, record.partition)
@@ -175,6 +181,9 @@ class Broker:
             else:
                 frame.add_record(self._encode(record))
                 self._apply(record)
+
+    def append(self, frame: Frame) -> None:
+        """Append what one request did: a crash keeps all of it, or none."""
         if frame.entries:
             self.store.append(frame)
 

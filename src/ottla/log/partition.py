@@ -164,6 +164,7 @@ class Partition:
         ):
             if active is not None:
                 active.seal()
+                self._unstored[active.base_offset] = active
             active = Segment(self._disk, self.name.directory, base_offset)
             self.segments.append(active)
         self._unstored[active.base_offset] = active

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ottla.ports.errors import StorageFailed
+from ottla.ports.errors import DirectoryInUse, StorageFailed
 
 Buffer = bytes | bytearray | memoryview
 _IOV_MAX = 512
@@ -139,7 +139,8 @@ class RealFile:
 class RealDisk:
     """A directory of the operating system, held by a lock while it is open.
 
-    Raises StorageFailed when the directory cannot be used or another process holds it.
+    Raises StorageFailed when the directory cannot be used, DirectoryInUse when another process
+    holds it.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -153,10 +154,7 @@ class RealDisk:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise StorageFailed(
-                f"{self._root} is in use by another Ottla broker: stop that one first, "
-                "or give this one a data directory of its own"
-            ) from error
+            raise DirectoryInUse(f"{self._root} is in use by another Ottla broker") from error
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -221,8 +219,5 @@ class RealDisk:
 
 def _failed(verb: str, path: Path, error: OSError) -> StorageFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFailed(
-            f"no space left for {path}: the disk under {path.parent} is full. "
-            "Nothing unacknowledged was lost; free some space and start again"
-        )
+        return StorageFailed(f"no space left for {path}: the disk under {path.parent} is full")
     return StorageFailed(f"cannot {verb} {path}: {error.strerror}")

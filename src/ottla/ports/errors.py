@@ -90,6 +90,7 @@ class ErrorCode(IntEnum):
     MEMBER_ID_REQUIRED = 79
     GROUP_MAX_SIZE_REACHED = 81
     FENCED_INSTANCE_ID = 82
+    GROUP_SUBSCRIBED_TO_TOPIC = 86
     INVALID_RECORD = 87
     UNSTABLE_OFFSET_COMMIT = 88
     THROTTLING_QUOTA_EXCEEDED = 89
@@ -132,6 +133,10 @@ class InvariantBroken(Exception):  # noqa: N818 - says what happened, as the sty
 
 class StorageFailed(Exception):  # noqa: N818
     """The disk refused a write or an fsync. Nothing that waits for it is acknowledged."""
+
+
+class DirectoryInUse(StorageFailed):
+    """Another process holds the data directory."""
 
 
 class DataDamaged(Exception):  # noqa: N818

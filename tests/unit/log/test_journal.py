@@ -98,7 +98,7 @@ def test_a_flipped_byte_is_refused_when_a_later_frame_shows_it_was_durable() -> 
     last_frame = len(content) - FRAME_OVERHEAD_BYTES - len(b"last")
     for at in range(FILE_HEADER_BYTES, last_frame):
         flipped = content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
-        with pytest.raises(DataDamaged, match="00000000000000000000.log"):
+        with pytest.raises(DataDamaged, match=r"00000000000000000000\.log"):
             read_all(with_content(flipped))
 
 

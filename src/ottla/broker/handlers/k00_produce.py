@@ -53,11 +53,11 @@ _Checked = _Batch | KafkaError
 def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
     body, now_ms = request.body, broker.clock.now_ms()
     checked = [_check_topic(broker, request, data, now_ms) for data in body.topic_data]
-    _admit(broker, request, checked, now_ms)
+    frame = Frame()
+    _admit(broker, request, frame, checked, now_ms)
     must_start_at_zero = (
         body.transactional_id is not None and request.version >= _IMPLICIT_ADD_VERSION
     )
-    frame = Frame()
     responses = [
         TopicProduceResponse(
             name=topic_data.name,
@@ -69,8 +69,7 @@ def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
         )
         for topic_data, batches in zip(body.topic_data, checked, strict=True)
     ]
-    if frame.entries:
-        broker.store.append(frame)
+    broker.append(frame)
     if body.acks == 0:
         request.respond_nothing()
     else:
@@ -113,12 +112,13 @@ def _find(topic: "Topic | None", index: int, version: int) -> tuple[Partition, i
 def _admit(
     broker: "Broker",
     request: "Request[ProduceRequest]",
+    frame: Frame,
     checked: list[list[_Checked]],
     now_ms: int,
 ) -> None:
     """Ask the coordinator about the transactional batches; a refused one becomes its error.
 
-    What the coordinator adds to the transaction is in the journal before the batches are.
+    What the coordinator adds to the transaction goes into the frame of the batches, before them.
     """
     places = [
         (batches, at, batch)
@@ -140,7 +140,7 @@ def _admit(
             request.version,
             now_ms,
         )
-        broker.commit(outcome.records)
+        broker.add_records(frame, outcome.records)
         errors = outcome.reply
     for (batches, at, _), error in zip(places, errors or (), strict=False):
         if error is not ErrorCode.NONE:
