@@ -49,7 +49,8 @@ def compress(codec: int, data: Bytes) -> bytes:
         case Compression.SNAPPY:
             return _compress_xerial(data)
         case Compression.LZ4:
-            return bytes(lz4.frame.compress(data))
+            # Java's reader refuses blocks that refer to those before them.
+            return bytes(lz4.frame.compress(data, block_linked=False))
         case Compression.ZSTD:
             return zstandard.ZstdCompressor().compress(data)
 

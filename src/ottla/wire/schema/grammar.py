@@ -22,9 +22,9 @@
 - `#` opens a comment.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 FOREVER = 1 << 15  # one more than the last version that an int16 can name
@@ -37,7 +37,7 @@ class SchemaError(Exception):
     """A schema table that does not follow its notation. Names the file and the line."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Versions:
     """The versions from `first` to `last`, both included."""
 
@@ -57,7 +57,7 @@ ALWAYS = Versions(0, FOREVER)
 NEVER = Versions(FOREVER, FOREVER)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Field:
     """One line of a table. `base` is the type without `[]` and `?`."""
 
@@ -84,15 +84,15 @@ class Field:
         return self.nullable != NEVER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Struct:
     """A message, or a struct inside one."""
 
     name: str
-    fields: list[Field] = field(default_factory=list)
+    fields: list[Field] = dataclasses.field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Api:
     """One file: `structs` holds both messages too, and each struct after those it contains."""
 
@@ -121,7 +121,7 @@ def read_all(directory: Path) -> list[Api]:
     return sorted(apis, key=lambda api: api.key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Line:
     number: int
     depth: int
@@ -188,17 +188,17 @@ def _read_fields(
         match = _FIELD.fullmatch(line.text)
         if match is None or line.depth != depth:
             raise SchemaError(f"line {line.number} is not a field: {line.text}")
-        read = _field(match)
-        struct.fields.append(read)
+        field = _field(match)
+        struct.fields.append(field)
         position += 1
         if position < len(lines) and lines[position].depth > depth:
-            if not read.is_struct or read.base in structs:
-                raise SchemaError(f"line {line.number}: {read.base} has its fields already")
-            nested = Struct(read.base)
+            if not field.is_struct or field.base in structs:
+                raise SchemaError(f"line {line.number}: {field.base} has its fields already")
+            nested = Struct(field.base)
             position = _read_fields(lines, position, depth + 1, nested, structs)
             structs[nested.name] = nested
-        if read.is_struct and read.base not in structs:
-            raise SchemaError(f"line {line.number}: {read.base} is not defined")
+        if field.is_struct and field.base not in structs:
+            raise SchemaError(f"line {line.number}: {field.base} is not defined")
     return position
 
 
