@@ -1,0 +1,68 @@
+"""What all tests may use: Apache Kafka, and a broker that is Ottla first and then Kafka.
+
+A test that takes `bootstrap` runs twice, on Ottla and on Apache Kafka: what it asserts is how Kafka
+behaves, and that Ottla behaves the same. Both brokers serve the whole run, so such tests use topic,
+group and transactional ids of their own (`unique`).
+
+Without Java or Maven the tests on Apache Kafka are skipped; with OTTLA_REQUIRE_ALL=1 they fail.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests import kafka_runner
+
+
+def unavailable(reason: Exception) -> NoReturn:
+    """Skip the test, or fail it when everything is required."""
+    if os.environ.get("OTTLA_REQUIRE_ALL") == "1":
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one Apache Kafka broker, started at first use."""
+    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka"))
+    try:
+        broker.start()
+    except kafka_runner.KafkaUnavailable as missing:
+        unavailable(missing)
+    yield broker.bootstrap_servers
+    broker.kill()
+
+
+@pytest.fixture(params=["ottla", pytest.param("kafka", marks=pytest.mark.kafka)])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of a broker: Ottla's, then Apache Kafka's."""
+    if request.param == "kafka":
+        return str(request.getfixturevalue("kafka_bootstrap"))
+    return str(request.getfixturevalue("ottla_broker_session").bootstrap_servers)
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Names that no other test uses: `unique("orders")`."""
+    numbers = itertools.count()
+    test = "".join(c if c.isalnum() else "-" for c in request.node.name)
+
+    def name(base: str) -> str:
+        return f"{base}-{next(numbers)}-{test}"
+
+    return name
+
+
+@pytest.fixture(scope="session")
+def java_worker(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The java program, and the class path with tests/clients/java compiled."""
+    from tests.clients.remote import JAVA_SOURCES
+
+    try:
+        classes = kafka_runner.compile_java(JAVA_SOURCES, tmp_path_factory.mktemp("classes"))
+        return kafka_runner.java(), classes
+    except kafka_runner.KafkaUnavailable as missing:
+        unavailable(missing)
