@@ -1,0 +1,161 @@
+"""Topics and offsets: make, describe, list. Making what is there already is no error."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewTopic,
+    OffsetSpec,
+)
+
+from ottla.client.errors import ClientError, Fatal, TimedOut, kafka_error, translate
+from ottla.client.types import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic to make. `config` as in Kafka: {"cleanup.policy": "compact"}."""
+
+    name: str
+    partitions: int = 1
+    config: Mapping[str, str] = field(default_factory=dict)
+    replication_factor: int = -1  # -1: the broker's default
+
+
+class Admin:
+    """Administration of a cluster.
+
+    Args: `timeout_ms` for every call. Raises Fatal when the settings are refused.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        timeout_ms: int = 30_000,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._timeout_s = timeout_ms / 1000
+        settings: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 3}
+        try:
+            self._admin = AdminClient(settings | dict(config or {}))
+        except KafkaException as error:
+            raise translate(kafka_error(error), "make an admin client") from error
+
+    def create_topics(self, topics: Iterable[TopicSpec]) -> list[str]:
+        """Make the topics that are not there; the names of those that were made.
+
+        Returns when they can be written to. Raises Fatal or TimedOut.
+        """
+        wanted = [
+            NewTopic(
+                each.name,
+                num_partitions=each.partitions,
+                replication_factor=each.replication_factor,
+                config=dict(each.config),
+            )
+            for each in topics
+        ]
+        if not wanted:
+            return []
+        made = []
+        for name, future in self._admin.create_topics(
+            wanted, request_timeout=self._timeout_s
+        ).items():
+            try:
+                future.result()
+                made.append(name)
+            except KafkaException as error:
+                if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translate(kafka_error(error), f"create topic {name}") from error
+        self._await_topics([each.topic for each in wanted])
+        return made
+
+    def _await_topics(self, names: list[str]) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        while missing := set(names).difference(self.partition_counts(names)):
+            if time.monotonic() > deadline:
+                raise TimedOut(f"topics {sorted(missing)} did not appear in {self._timeout_s} s")
+            time.sleep(0.05)
+
+    def partition_counts(self, topics: Iterable[str] | None = None) -> dict[str, int]:
+        """How many partitions topics have; those that do not exist are left out."""
+        try:
+            metadata = self._admin.list_topics(timeout=self._timeout_s)
+        except KafkaException as error:
+            raise translate(kafka_error(error), "list topics") from error
+        wanted = None if topics is None else set(topics)
+        return {
+            name: len(topic.partitions)
+            for name, topic in metadata.topics.items()
+            if topic.error is None and (wanted is None or name in wanted)
+        }
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The ids of topics, as text; a topic made anew has another one. Raises Fatal, TimedOut."""
+        found = {}
+        for name, future in self._admin.describe_topics(
+            TopicCollection(list(topics)), request_timeout=self._timeout_s
+        ).items():
+            try:
+                found[name] = str(future.result().topic_id)
+            except KafkaException as error:
+                raise translate(kafka_error(error), f"describe topic {name}") from error
+        return found
+
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics; those that do not exist are fine. Raises Fatal or TimedOut."""
+        for name, future in self._admin.delete_topics(
+            list(topics), request_timeout=self._timeout_s
+        ).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if kafka_error(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise translate(kafka_error(error), f"delete topic {name}") from error
+
+    def end_offsets(
+        self, partitions: Iterable[Partition], *, isolation: str = "read_committed"
+    ) -> dict[Partition, int]:
+        """Where partitions end: by read_committed, before the first open transaction."""
+        return self._offsets(partitions, OffsetSpec.latest(), isolation)  # type: ignore[no-untyped-call]
+
+    def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The first offsets there are."""
+        return self._offsets(partitions, OffsetSpec.earliest(), "read_uncommitted")  # type: ignore[no-untyped-call]
+
+    def _offsets(
+        self, partitions: Iterable[Partition], spec: OffsetSpec, isolation: str
+    ) -> dict[Partition, int]:
+        level = (
+            IsolationLevel.READ_COMMITTED
+            if isolation == "read_committed"
+            else IsolationLevel.READ_UNCOMMITTED
+        )
+        asked = {TopicPartition(*each): spec for each in partitions}
+        if not asked:
+            return {}
+        found = {}
+        for each, future in self._admin.list_offsets(
+            asked, isolation_level=level, request_timeout=self._timeout_s
+        ).items():
+            try:
+                found[Partition(each.topic, each.partition)] = future.result().offset
+            except KafkaException as error:
+                raise translate(
+                    kafka_error(error), f"list offsets of {each.topic}-{each.partition}"
+                ) from error
+        return found
+
+
+__all__ = ["Admin", "ClientError", "Fatal", "TopicSpec"]

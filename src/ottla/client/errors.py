@@ -1,0 +1,88 @@
+"""What the client raises: three classes a program can act on, as KIP-1050 sorts them, and one more.
+
+Abortable       leave the transaction; the block does it, and the work can be done again
+Fatal           this producer or consumer is of no more use; close it, make another
+ProducerFenced  (Fatal) another producer took over the transactional.id; the producer is closed
+OutcomeUnknown  a commit was asked for and not answered: neither done nor not done. Only the
+                broker knows. Commit again, or make a new producer with the same
+                transactional.id (its start settles the old transaction), and read the
+                committed offsets. Never abort: that could undo what others have read.
+"""
+
+from confluent_kafka import KafkaError, KafkaException
+
+
+class ClientError(Exception):
+    """The base of all errors of the client. `code` is Kafka's or librdkafka's number."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Abortable(ClientError):  # noqa: N818 - as KIP-1050 names it
+    """The transaction cannot go on; aborted, it can be tried again."""
+
+
+class Fatal(ClientError):  # noqa: N818 - as KIP-1050 names it
+    """The producer or consumer cannot go on."""
+
+
+class ProducerFenced(Fatal):
+    """A producer with the same transactional.id was started after this one."""
+
+
+class OutcomeUnknown(ClientError):  # noqa: N818 - it is no error to repair
+    """A commit was not answered in time: it may have happened or not."""
+
+
+class TimedOut(ClientError):  # noqa: N818
+    """The broker did not answer in time; the same call can be made again."""
+
+
+_FENCED = frozenset(
+    (
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.FENCED_INSTANCE_ID,
+    )
+)
+_TIMED_OUT = frozenset((KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT))
+# The group has moved on (KIP-447): the work belongs to another member now.
+_GROUP_MOVED_ON = frozenset(
+    (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
+)
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """The error inside a KafkaException."""
+    found = error.args[0]
+    return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(found))
+
+
+def translate(error: KafkaError, doing: str) -> ClientError:
+    """The error as one of ours. `doing` says what was attempted: "commit a transaction"."""
+    code, said = error.code(), f"cannot {doing}: {error.str() or error.name()} ({error.name()})"
+    if code in _FENCED:
+        return ProducerFenced(
+            f"{said}. Another producer with the same transactional.id was started, or the "
+            "transaction outlived transaction.timeout.ms. This producer is closed; its open "
+            "transaction was aborted by the broker. Run one producer per transactional.id",
+            code,
+        )
+    if code in _GROUP_MOVED_ON:
+        return Abortable(
+            f"{said}. The consumer group was rebalanced and this member's generation is over: "
+            "abort, then go on from the committed offsets of the partitions assigned now",
+            code,
+        )
+    if error.fatal():
+        return Fatal(f"{said}. Close it and make a new one", code)
+    if error.txn_requires_abort():
+        return Abortable(f"{said}. Abort the transaction and do its work again", code)
+    if code in _TIMED_OUT:
+        return TimedOut(f"{said}. Is the broker there? The call can be made again", code)
+    if error.retriable():
+        return TimedOut(f"{said}. The call can be made again", code)
+    return Fatal(f"{said}. Close it, correct the cause and make a new one", code)

@@ -1,0 +1,217 @@
+"""An application: a topology, and the worker that runs it.
+
+    app = ottla.App("sales", "127.0.0.1:9092")
+    app.stream("orders").group_by_key().count("orders-per-customer").current().to("counts")
+    app.run()
+
+More throughput: start the same program in more processes, each with a `state_dir` of its own, up to
+the number of partitions of the input.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ottla.client import Admin, TopicSpec
+from ottla.ports.clock import Clock, RealClock
+from ottla.ports.failpoints import arm_from_environment
+from ottla.streams.dsl import Builder, Stream, check_name
+from ottla.streams.errors import TopologyError
+from ottla.streams.restore import TOMBSTONES_KEPT_MS
+from ottla.streams.serdes import Serde
+from ottla.streams.storage import Storage
+from ottla.streams.topology import Topology
+from ottla.streams.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+
+class App:
+    """A streams application.
+
+    Args:
+        name: of the consumer group, and the beginning of all names of internal topics.
+        bootstrap_servers: of Ottla or Apache Kafka.
+        guarantee: "exactly_once".
+        state_dir: where the state is kept; one per process.
+        commit_interval_ms: how often a transaction is committed: the latency of its results.
+        errors: "stop" on a record that fails, or "dead_letter" it.
+        worker: the stable name of this process within the application; by default one that is made
+            at the first start and kept in state_dir.
+    Raises TopologyError on values that make no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bootstrap_servers: str,
+        *,
+        guarantee: str = "exactly_once",
+        state_dir: str | Path = ".ottla",
+        commit_interval_ms: int = 100,
+        errors: str = "stop",
+        worker: str | None = None,
+        transaction_timeout_ms: int = 10_000,
+        session_timeout_ms: int = 10_000,
+        clock: Clock | None = None,
+    ) -> None:
+        check_name(name, "an application")
+        if guarantee != "exactly_once":
+            raise TopologyError(f'guarantee is "exactly_once", not {guarantee!r}')
+        if errors not in ("stop", "dead_letter"):
+            raise TopologyError(f'errors is "stop" or "dead_letter", not {errors!r}')
+        self.name = name
+        self.bootstrap_servers = bootstrap_servers
+        self.state_dir = Path(state_dir) / name
+        self.dead_letter_topic: str | None = None
+        self._builder = Builder(name)
+        self._commit_interval_ms = commit_interval_ms
+        self._transaction_timeout_ms = transaction_timeout_ms
+        self._session_timeout_ms = session_timeout_ms
+        self._clock = clock or RealClock()
+        self._worker_name = worker
+        self._worker: Worker | None = None
+        if errors == "dead_letter":
+            self.dead_letters()
+
+    def stream(
+        self,
+        topic: str,
+        *,
+        key_serde: str | Serde = "str",
+        value_serde: str | Serde = "json",
+        timestamp: Callable[..., int] | None = None,
+    ) -> Stream[Any, Any]:
+        """Read a topic.
+
+        Args: `timestamp` gives the event time of a value, milliseconds since 1970; without it the
+        timestamp of the record counts. Raises TopologyError on an unknown serde.
+        """
+        return self._builder.stream(
+            topic, key_serde=key_serde, value_serde=value_serde, timestamp=timestamp
+        )
+
+    def dead_letters(self, topic: str | None = None) -> str:
+        """Write records that fail to `topic`, in the transaction they failed in; its name.
+
+        Without a name, `<app>-dead-letters`. Everything the record did before it failed is undone.
+        Headers tell where it came from: ottla.topic, .partition, .offset, .step, .error, .reason.
+        """
+        self.dead_letter_topic = topic or f"{self.name}-dead-letters"
+        return self.dead_letter_topic
+
+    def topology(self) -> Topology:
+        """What was written so far."""
+        return self._builder.topology()
+
+    def describe(self) -> str:
+        """The topology as text, in the format of Kafka Streams."""
+        return self.topology().describe()
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Run until `stop`, SIGTERM, SIGINT, or until `until()` is true.
+
+        Raises StreamsError when it cannot go on, and ClientError when the cluster cannot be used.
+        """
+        arm_from_environment()
+        topology = self.topology()
+        topology.subtopologies()
+        storage = Storage(self.state_dir)
+        try:
+            create_internal_topics(Admin(self.bootstrap_servers), topology, self.dead_letter_topic)
+            self._worker = Worker(
+                topology,
+                self.bootstrap_servers,
+                storage,
+                self._clock,
+                worker=self._worker_name or storage.worker,
+                commit_interval_ms=self._commit_interval_ms,
+                transaction_timeout_ms=self._transaction_timeout_ms,
+                session_timeout_ms=self._session_timeout_ms,
+                dead_letter_topic=self.dead_letter_topic,
+            )
+            with _stopped_by_signals(self.stop):
+                self._worker.run(until)
+        finally:
+            storage.close()
+
+    def stop(self) -> None:
+        """Let `run` commit and return. From any thread."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    def metrics(self) -> dict[str, int]:
+        """Counters since the start: records_in, records_out, dead_letters, commits, aborts, ...
+
+        Also lag: records not read yet, as far as is known.
+        """
+        return {} if self._worker is None else self._worker.metrics()
+
+
+def create_internal_topics(admin: Admin, topology: Topology, dead_letters: str | None) -> None:
+    """Make the topics that belong to the application, each with its number of partitions.
+
+    Raises TopologyError when a source topic is missing, or partitions do not fit together.
+    """
+    existing = admin.partition_counts()
+    counts = dict(existing)
+    wanted = dict(topology.repartitions)
+    specs: list[TopicSpec] = []
+    subs = topology.subtopologies()
+    external = {topic for sub in subs for topic in sub.source_topics if topic not in wanted}
+    missing = sorted(external.difference(counts))
+    if missing:
+        raise TopologyError(
+            f"{topology.app} reads {', '.join(missing)}, which does not exist: make it first"
+        )
+    most = max(counts[topic] for topic in external) if external else 1
+    for topic, partitions in wanted.items():
+        counts.setdefault(topic, partitions or most)
+        specs.append(
+            TopicSpec(topic, counts[topic], {"cleanup.policy": "delete", "retention.ms": "-1"})
+        )
+    for sub in subs:
+        sizes = {topic: counts[topic] for topic in sub.source_topics}
+        if len(set(sizes.values())) > 1:
+            raise TopologyError(
+                f"these topics are read together and need as many partitions each: {sizes}. "
+                "Put a repartition(name) after the ones that differ"
+            )
+        for store in sub.stores:
+            config = {
+                "cleanup.policy": "compact",
+                "delete.retention.ms": str(2 * TOMBSTONES_KEPT_MS),
+            }
+            name = topology.changelog_topic(store.name)
+            specs.append(TopicSpec(name, max(sizes.values()), config))
+        for _, step in sub.sinks:
+            if not step.internal:
+                specs.append(TopicSpec(step.topic, max(sizes.values())))
+    if dead_letters is not None:
+        specs.append(TopicSpec(dead_letters))
+    made = admin.create_topics(each for each in specs if each.name not in existing)
+    if made:
+        _log.info("made topics %s", ", ".join(made))
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop`, where a handler can be set."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_: int, __: FrameType | None) -> None:
+        stop()
+
+    before = {each: signal.signal(each, handle) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
