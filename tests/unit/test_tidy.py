@@ -158,5 +158,6 @@ def test_every_module_is_used():
         at(path)
         for path in python_files("src")
         if path.name not in {"__init__.py", "__main__.py"}
+        if '__name__ == "__main__"' not in text_of(path)
         if module_name(path) not in used and not LOADED_BY_PLACE.fullmatch(module_name(path))
     )

@@ -1,0 +1,118 @@
+"""`ottla broker`: a broker in the foreground."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ottla.server.address import AddressUnusable, join_address, split_address
+
+if TYPE_CHECKING:
+    from ottla.server.run import Started
+
+app = typer.Typer(
+    help="The broker: one durable node that speaks Kafka's protocol.", no_args_is_help=True
+)
+
+
+class Durability(StrEnum):
+    """When an acknowledgement is sent."""
+
+    FSYNC = "fsync"
+    OS = "os"
+
+
+@app.command()
+def start(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Where it keeps its data; made if not there."),
+    ],
+    listen: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 is any free port."),
+    ] = "127.0.0.1:9092",
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="What clients are told to connect to, if that is another one."
+        ),
+    ] = None,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            help="Acknowledge once the disk has the data (fsync), or once the operating system "
+            "has it (os): faster, but a power cut may lose what was acknowledged."
+        ),
+    ] = Durability.FSYNC,
+    num_partitions: Annotated[
+        int,
+        typer.Option(
+            min=1, max=10_000, metavar="N", help="Partitions of a topic made without a number."
+        ),
+    ] = 1,
+    no_auto_create_topics: Annotated[
+        bool,
+        typer.Option("--no-auto-create-topics", help="Do not make topics at their first use."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")
+    ] = False,
+) -> None:
+    """Run a broker in the foreground until Ctrl-C or SIGTERM.
+
+    \b
+    Examples:
+      ottla broker start --data ./data
+      ottla broker start --data ./data --listen 0.0.0.0:9092 --advertise db1:9092
+
+    \b
+    Exit codes:
+      0  stopped by a signal, in good order
+      1  a mistake of Ottla's own
+      2  the command was not understood
+      3  the address cannot be used
+      4  the data directory cannot be used: in use, full, not writable, failing
+      5  the data is damaged
+    """
+    # Imported here: other commands need not load the broker.
+    from ottla.ports.errors import DataDamaged, InvariantBroken, StorageFailed
+    from ottla.server.run import Options, explain, run
+
+    def report(started: "Started") -> None:
+        typer.echo(_ready_line(started))
+        sys.stdout.flush()  # whoever waits for this line may read it through a pipe
+
+    try:
+        host, port = split_address(listen)
+        options = Options(
+            data_dir=str(data),
+            host=host,
+            port=port,
+            advertise=advertise,
+            durability=durability.value,
+            num_partitions=num_partitions,
+            auto_create_topics=not no_auto_create_topics,
+            verbose=verbose,
+        )
+        run(options, report)
+    except (AddressUnusable, DataDamaged, InvariantBroken, StorageFailed) as error:
+        explanation = explain(error)
+        typer.echo(explanation, err=True)
+        raise typer.Exit(explanation.exit_code) from None
+
+
+def _ready_line(started: "Started") -> str:
+    """Address, data directory, what was recovered, time taken."""
+    recovered = f"{started.partitions} partitions"
+    if started.replayed_frames or started.torn_bytes:
+        recovered += f", {started.replayed_frames} journal frames replayed"
+    if started.torn_bytes:
+        recovered += f", {started.torn_bytes} torn bytes cut"
+    address = join_address(started.host, started.port)
+    return (
+        f"ready on {address}, data in {started.data_dir} (durability {started.durability}), "
+        f"{recovered}, {started.took_ms} ms"
+    )

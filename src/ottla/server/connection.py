@@ -1,0 +1,205 @@
+"""One client's connection: bytes in, frames to the core, replies back in the order of the requests.
+
+Each request takes a slot in a queue before the core sees it. The core may answer at once or later,
+and in any order; what leaves is always the run of answered slots at the head of the queue, in one
+write. A request without an answer (Produce with acks=0) fills its slot with nothing.
+
+A connection takes no more requests, and does not read its socket, while it has too many of them
+unanswered, while these are too large together, or while the client does not read its answers. What
+a client can make the broker hold is therefore bounded, whatever it sends. Bytes that are not the
+protocol close this connection and no other.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from ottla.broker.request import Connection
+from ottla.ports.disk import Buffer
+from ottla.ports.errors import InvariantBroken, ProtocolError, StorageFailed
+from ottla.ports.invariants import invariant
+from ottla.ports.limits import (
+    HELD_BYTES_MAX,
+    IN_FLIGHT_BYTES_MAX,
+    IN_FLIGHT_REQUESTS_MAX,
+    REQUEST_BYTES_MAX,
+    UNSENT_BYTES_MAX,
+)
+from ottla.wire.frame import FrameReader
+
+if TYPE_CHECKING:
+    from ottla.server.server import Server
+
+logger = logging.getLogger(__name__)
+
+WRITE_BUFFER_HIGH_BYTES = 1_048_576  # beyond it the client's next requests wait
+
+
+class Slot:
+    """The place of one reply in the queue; `buffers` is None until there is one."""
+
+    __slots__ = ("_connection", "buffers", "request_bytes")
+
+    def __init__(self, connection: "ClientConnection", request_bytes: int) -> None:
+        self._connection = connection
+        self.request_bytes = request_bytes
+        self.buffers: Sequence[Buffer] | None = None
+
+    def send(self, buffers: Sequence[Buffer] | None) -> None:
+        """Take the reply; None means that there is nothing to send."""
+        invariant(self.buffers is None, "a request is answered once")
+        self.buffers = () if buffers is None else buffers
+        self._connection.answered(self)
+
+
+class ClientConnection(asyncio.Protocol):
+    """The protocol of the event loop for one client."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._reader = FrameReader(REQUEST_BYTES_MAX)
+        self._frames: Iterator[memoryview] | None = None  # that have arrived
+        self._slots: deque[Slot] = deque()
+        self._request_bytes = 0  # of the requests in _slots
+        self._held_bytes = 0  # and of the frame that has not arrived whole: as the server knows it
+        self._reading = True
+        self._writing_paused = False
+        self._transport: asyncio.Transport
+        self._identity: Connection
+        self.address = ""
+        self.last_active = 0.0
+
+    # -- what the loop calls ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Both loops set TCP_NODELAY themselves. uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER_HIGH_BYTES)
+        host, port, *_ = transport.get_extra_info("peername") or ("an unknown address", 0)
+        self.address = f"{host}:{port}"
+        self._identity = Connection(self._server.next_connection_id(), host)
+        self._server.opened(self, self._identity)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_active = self._server.loop_time()
+        frames = self._reader.feed(data)
+        self._frames = frames if self._frames is None else itertools.chain(self._frames, frames)
+        self._take_requests()
+
+    def eof_received(self) -> None:
+        """The client has closed its side: the transport closes ours."""
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._take_requests()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._slots.clear()
+        self._server.held_bytes -= self._held_bytes
+        self._server.closed(self, self._identity)
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def _full(self) -> bool:
+        return (
+            len(self._slots) >= IN_FLIGHT_REQUESTS_MAX
+            or self._request_bytes >= IN_FLIGHT_BYTES_MAX
+            or self._writing_paused
+            or self._server.stopping
+        )
+
+    def _take_requests(self) -> None:
+        """Give the core as many of the frames that have arrived as may be in flight."""
+        try:
+            while (
+                self._frames is not None and not self._full() and not self._transport.is_closing()
+            ):
+                self._take_request(next(self._frames, None))
+            self._account()
+        except ProtocolError as error:
+            self.refuse(str(error))
+        except (StorageFailed, InvariantBroken) as error:
+            self._server.fail(error)
+        self._read_socket(not self._full())
+        self._server.settle()
+
+    def _take_request(self, frame: memoryview | None) -> None:
+        if frame is None:
+            self._frames = None
+            return
+        slot = Slot(self, len(frame))
+        self._slots.append(slot)
+        self._request_bytes += len(frame)
+        self._server.core.handle(self._identity, frame, slot.send)
+
+    def _account(self) -> None:
+        """Tell the server how much is held for this client."""
+        held_bytes = self._request_bytes + self._reader.partial_bytes
+        self._server.held_bytes += held_bytes - self._held_bytes
+        if self._server.held_bytes > HELD_BYTES_MAX and held_bytes > self._held_bytes:
+            self.refuse(f"all requests together hold more than {HELD_BYTES_MAX} bytes")
+        self._held_bytes = held_bytes
+
+    def _read_socket(self, wanted: bool) -> None:
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # -- replies ------------------------------------------------------------------------------
+
+    def answered(self, slot: Slot) -> None:
+        """A slot has its reply: if nothing before it is open, the server will flush us."""
+        if self._slots and self._slots[0] is slot:
+            self._server.will_flush(self)
+
+    def flush(self) -> None:
+        """Send the replies at the head of the queue, and take the requests that waited for it."""
+        if self._transport.is_closing():
+            return
+        slots = self._slots
+        outgoing: list[Buffer] = []
+        while slots and slots[0].buffers is not None:
+            slot = slots.popleft()
+            self._request_bytes -= slot.request_bytes
+            outgoing.extend(slot.buffers or ())
+        self._account()
+        if outgoing:
+            self._transport.writelines(outgoing)
+            if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+                self.refuse("the client asks for more than it reads")
+                return
+        if not self._reading and not self._full():
+            self._server.call_soon(self._take_requests)
+
+    # -- closing ------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """The client waits for nothing from us."""
+        return not self._slots
+
+    def refuse(self, why: str) -> None:
+        """Close this connection, and say why in the log."""
+        logger.warning("closed the connection of %s: %s", self.address, why)
+        self.abort()
+
+    def stop_reading(self) -> None:
+        """Take no more requests: the broker is about to stop."""
+        self._read_socket(False)
+
+    def close(self) -> None:
+        """Close once what was written has been sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; nothing more is sent."""
+        self._transport.abort()

@@ -1,0 +1,227 @@
+"""The loop around the core: connections, group commit, checkpoints, timers, and how it all ends.
+
+Every entry into the core (a request, a completed sync, a timer) ends in `settle`, which sends what
+has become ready, sees that a sync follows if one is wanted, and sets the timer.
+
+Group commit: the sync is begun in the next turn of the loop, so that all requests which arrived
+together share it, and runs in a thread. What arrives meanwhile shares the one after it. The timer
+is only ever set earlier: firing too soon costs a look at the deadlines, resetting it for every
+fetch that did not have to wait would cost more.
+
+The broker ends in one of two ways. `stop` (a signal): nothing more is read, everything that was
+taken in is made durable and answered, then connections are closed. `fail` (the disk refused, or an
+invariant does not hold): connections are cut with nothing more answered, and `serve` raises.
+"""
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ottla.broker.broker import Broker
+from ottla.broker.request import Connection
+from ottla.ports.clock import Clock
+from ottla.ports.errors import InvariantBroken, StorageFailed
+from ottla.ports.limits import CONNECTION_IDLE_MS_MAX, CONNECTIONS_MAX
+from ottla.server.connection import ClientConnection
+from ottla.server.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1_024
+_IDLE_CHECK_S = 60.0
+_DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
+
+
+class Server:
+    """Drives one core on the running event loop."""
+
+    def __init__(self, core: Broker, clock: Clock) -> None:
+        self.core = core
+        self.stopping = False
+        self.held_bytes = 0  # in requests of all connections
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[None] = self._loop.create_future()
+        self._acceptor: asyncio.Server
+        self._connections: set[ClientConnection] = set()
+        self._ids = itertools.count(1)
+        self._to_flush: list[ClientConnection] = []
+        self._syncer = Worker("ottla-sync", self._loop)
+        self._syncing = False
+        self._checkpointer = Worker("ottla-checkpoint", self._loop)
+        self._checkpointing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_deadline_ms = 0
+        self.call_soon = self._loop.call_soon
+        self.loop_time = self._loop.time
+
+    # -- beginning and end --------------------------------------------------------------------
+
+    async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Serve until `stop`; `ready` is called once clients can connect.
+
+        Raises StorageFailed or InvariantBroken: what was not acknowledged by then never will be.
+        """
+        self._loop.set_exception_handler(self._unexpected)
+        self._acceptor = await self._loop.create_server(
+            lambda: ClientConnection(self), sock=listener, backlog=_BACKLOG
+        )
+        self._loop.call_later(_IDLE_CHECK_S, self._close_idle)
+        try:
+            ready()
+            self.settle()
+            await self._outcome
+        finally:
+            self._acceptor.close()
+            for connection in list(self._connections):
+                connection.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._syncer.stop()
+            self._checkpointer.stop()
+
+    def stop(self) -> None:
+        """End in good order: `serve` returns."""
+        if not self.stopping:
+            self.stopping = True
+            self._acceptor.close()
+            for connection in self._connections:
+                connection.stop_reading()
+            self._loop.call_later(_DRAIN_LIMIT_S, self._finish)
+            self.settle()
+
+    def fail(self, error: BaseException) -> None:
+        """End at once: `serve` raises `error`."""
+        self.stopping = True
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _finish(self) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught: trouble of the operating system is logged, a bug ends the broker."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            logger.warning("%s: %s", context.get("message"), error)
+        elif isinstance(error, StorageFailed | InvariantBroken):
+            self.fail(error)
+        else:
+            logger.error("a bug", exc_info=error)
+            self.fail(InvariantBroken(f"unexpected {type(error).__name__}: {error}"))
+
+    # -- after every entry into the core ------------------------------------------------------
+
+    def will_flush(self, connection: ClientConnection) -> None:
+        """`connection` has a reply to send."""
+        self._to_flush.append(connection)
+
+    def settle(self) -> None:
+        """Send what is ready, begin what is wanted."""
+        if self._outcome.done():
+            return
+        if self._to_flush:
+            connections, self._to_flush = self._to_flush, []
+            for connection in connections:
+                connection.flush()
+        if not self._syncing and self.core.sync_wanted:
+            self._syncing = True
+            self._loop.call_soon(self._begin_sync)
+        if self.stopping and not self._syncing and not self._checkpointing:
+            self._close_connections()
+        self._set_timer()
+
+    def _close_connections(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        if not self._connections:
+            self._finish()
+
+    # -- group commit and checkpoints ---------------------------------------------------------
+
+    def _begin_sync(self) -> None:
+        ticket = self.core.begin_sync()
+        if ticket is None:
+            self._syncing = False
+            return
+
+        def done(error: BaseException | None) -> None:
+            self._syncing = False
+            if error is not None:
+                self.fail(error)
+                return
+            self.core.complete_sync(ticket)
+            self._begin_checkpoint()
+            self.settle()
+
+        self._syncer.submit(ticket.run, done)
+
+    def _begin_checkpoint(self) -> None:
+        ticket = self.core.begin_checkpoint()
+        if ticket is None:
+            return
+
+        def done(error: BaseException | None) -> None:
+            self._checkpointing = False
+            if error is not None:
+                self.fail(error)
+                return
+            self.core.complete_checkpoint()
+            self.settle()
+
+        self._checkpointing = True
+        self._checkpointer.submit(ticket.run, done)
+
+    # -- timers -------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        deadline_ms = self.core.next_deadline_ms()
+        if deadline_ms is None or self.stopping:
+            return
+        if self._timer is not None:
+            if deadline_ms >= self._timer_deadline_ms:
+                return
+            self._timer.cancel()
+        self._timer_deadline_ms = deadline_ms
+        delay_ms = max(0, deadline_ms - self._clock.monotonic_ms())
+        self._timer = self._loop.call_later(delay_ms / 1_000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.core.on_timer()
+        self.settle()
+
+    def _close_idle(self) -> None:
+        oldest = self._loop.time() - CONNECTION_IDLE_MS_MAX / 1_000
+        for connection in list(self._connections):
+            if connection.idle and connection.last_active < oldest:
+                logger.info("closed the connection of %s: it was idle", connection.address)
+                connection.close()
+        self._loop.call_later(_IDLE_CHECK_S, self._close_idle)
+
+    # -- connections --------------------------------------------------------------------------
+
+    def next_connection_id(self) -> int:
+        """Ids rise: a larger one is a newer connection."""
+        return next(self._ids)
+
+    def opened(self, connection: ClientConnection, identity: Connection) -> None:
+        """A client has connected."""
+        if len(self._connections) >= CONNECTIONS_MAX:
+            connection.refuse(f"{CONNECTIONS_MAX} connections are open, and that is the limit")
+            return
+        self._connections.add(connection)
+        self.core.connection_opened(identity)
+
+    def closed(self, connection: ClientConnection, identity: Connection) -> None:
+        """The connection is gone."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self.core.connection_closed(identity)
+            self.settle()
