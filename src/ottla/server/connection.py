@@ -5,9 +5,9 @@ and in any order; what leaves is always the run of answered slots at the head of
 write. A request without an answer (Produce with acks=0) fills its slot with nothing.
 
 A connection takes no more requests, and does not read its socket, while it has too many of them
-unanswered, while these are too large together, or while the client does not read its answers. What
-a client can make the broker hold is therefore bounded, whatever it sends. Bytes that are not the
-protocol close this connection and no other.
+unanswered, while these or their answers are too large together, or while the client does not read.
+What a client can make the broker hold is therefore bounded, whatever it sends. Bytes that are not
+the protocol close this connection and no other.
 """
 
 import asyncio
@@ -35,23 +35,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WRITE_BUFFER_HIGH_BYTES = 1_048_576  # beyond it the client's next requests wait
+WRITE_BUFFER_HIGH_BYTES = 1_048_576  # of answers; beyond it the next requests wait
 
 
 class Slot:
     """The place of one reply in the queue; `buffers` is None until there is one."""
 
-    __slots__ = ("_connection", "buffers", "request_bytes")
+    __slots__ = ("_connection", "buffers", "reply_bytes", "request_bytes")
 
     def __init__(self, connection: "ClientConnection", request_bytes: int) -> None:
         self._connection = connection
         self.request_bytes = request_bytes
+        self.reply_bytes = 0
         self.buffers: Sequence[Buffer] | None = None
 
     def send(self, buffers: Sequence[Buffer] | None) -> None:
         """Take the reply; None means that there is nothing to send."""
         invariant(self.buffers is None, "a request is answered once")
         self.buffers = () if buffers is None else buffers
+        self.reply_bytes = sum(map(len, self.buffers))
         self._connection.answered(self)
 
 
@@ -64,7 +66,8 @@ class ClientConnection(asyncio.Protocol):
         self._frames: Iterator[memoryview] | None = None  # that have arrived
         self._slots: deque[Slot] = deque()
         self._request_bytes = 0  # of the requests in _slots
-        self._held_bytes = 0  # and of the frame that has not arrived whole: as the server knows it
+        self._reply_bytes = 0  # of the replies in _slots
+        self._held_bytes = 0  # in requests, whole or not, as the server knows it
         self._reading = True
         self._writing_paused = False
         self._transport: asyncio.Transport
@@ -84,6 +87,8 @@ class ClientConnection(asyncio.Protocol):
         self._server.opened(self, self._identity)
 
     def data_received(self, data: bytes) -> None:
+        if self._server.stopping:
+            return
         self.last_active = self._server.loop_time()
         frames = self._reader.feed(data)
         self._frames = frames if self._frames is None else itertools.chain(self._frames, frames)
@@ -110,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
         return (
             len(self._slots) >= IN_FLIGHT_REQUESTS_MAX
             or self._request_bytes >= IN_FLIGHT_BYTES_MAX
+            or self._reply_bytes >= WRITE_BUFFER_HIGH_BYTES
             or self._writing_paused
             or self._server.stopping
         )
@@ -126,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(str(error))
         except (StorageFailed, InvariantBroken) as error:
             self._server.fail(error)
-        self._read_socket(not self._full())
+        self._read_socket(self._server.stopping or not self._full())
         self._server.settle()
 
     def _take_request(self, frame: memoryview | None) -> None:
@@ -158,6 +164,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answered(self, slot: Slot) -> None:
         """A slot has its reply: if nothing before it is open, the server will flush us."""
+        self._reply_bytes += slot.reply_bytes
         if self._slots and self._slots[0] is slot:
             self._server.will_flush(self)
 
@@ -170,6 +177,7 @@ class ClientConnection(asyncio.Protocol):
         while slots and slots[0].buffers is not None:
             slot = slots.popleft()
             self._request_bytes -= slot.request_bytes
+            self._reply_bytes -= slot.reply_bytes
             outgoing.extend(slot.buffers or ())
         self._account()
         if outgoing:
@@ -192,9 +200,13 @@ class ClientConnection(asyncio.Protocol):
         logger.warning("closed the connection of %s: %s", self.address, why)
         self.abort()
 
-    def stop_reading(self) -> None:
-        """Take no more requests: the broker is about to stop."""
-        self._read_socket(False)
+    def throw_away(self) -> None:
+        """The broker is about to stop: read on, but take no more requests.
+
+        Closing a socket with something unread in it resets the connection, and takes answers away
+        that the client has not read yet.
+        """
+        self._read_socket(True)
 
     def close(self) -> None:
         """Close once what was written has been sent."""

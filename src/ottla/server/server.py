@@ -8,7 +8,7 @@ together share it, and runs in a thread. What arrives meanwhile shares the one a
 is only ever set earlier: firing too soon costs a look at the deadlines, resetting it for every
 fetch that did not have to wait would cost more.
 
-The broker ends in one of two ways. `stop` (a signal): nothing more is read, everything that was
+The broker ends in one of two ways. `stop` (a signal): nothing more is taken in, everything that was
 taken in is made durable and answered, then connections are closed. `fail` (the disk refused, or an
 invariant does not hold): connections are cut with nothing more answered, and `serve` raises.
 """
@@ -89,7 +89,7 @@ class Server:
             self.stopping = True
             self._acceptor.close()
             for connection in self._connections:
-                connection.stop_reading()
+                connection.throw_away()
             self._loop.call_later(_DRAIN_LIMIT_S, self._finish)
             self.settle()
 
