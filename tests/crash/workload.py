@@ -286,7 +286,7 @@ def _records(partition: Any, *, read_committed: bool) -> list[tuple[int, bytes]]
     offset, end = partition.log_start_offset, partition.end_offset(read_committed)
     while offset < end:
         read = partition.read(offset, 400, read_committed, whole_batch=True)
-        assert read.records, (str(partition.name), offset, end)
+        before = offset
         aborted = {(one.producer_id, one.first_offset) for one in read.aborted}
         open_aborted = {pid for pid, first in aborted if first < offset}
         view = memoryview(read.records)
@@ -303,4 +303,5 @@ def _records(partition: Any, *, read_committed: bool) -> list[tuple[int, bytes]]
                     if record.offset >= offset
                 ]
             offset = header.last_offset + 1
+        assert offset > before, (str(partition.name), offset, end)
     return found

@@ -90,6 +90,7 @@ class Broker:
         )
         self.waiters = Waiters()
         self.fetch_sessions = FetchSessions()
+        self._open_frame = Frame()
         self._free_bytes = disk.free_bytes()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decoder = msgspec.msgpack.Decoder(Record)
@@ -123,8 +124,12 @@ class Broker:
             raise
         except KafkaError as error:
             self._refuse(request, error.code)
-        except Exception:
+        except Exception as error:
             logger.exception("%s v%d failed", api.name, header.api_version)
+            if self._open_frame.entries:
+                raise InvariantBroken(
+                    f"{api.name} failed in the middle of a change, which only a restart can undo"
+                ) from error
             self._refuse(request, ErrorCode.UNKNOWN_SERVER_ERROR)
 
     def _refuse_version(
@@ -163,9 +168,14 @@ class Broker:
 
     def commit(self, records: Iterable[Record]) -> None:
         """Append records as one atomic frame, and apply each."""
-        frame = Frame()
+        frame = self.new_frame()
         self.add_records(frame, records)
         self.append(frame)
+
+    def new_frame(self) -> Frame:
+        """An empty frame for one request's changes, which `append` must be given."""
+        self._open_frame = Frame()
+        return self._open_frame
 
     def add_records(self, frame: Frame, records: Iterable[Record]) -> None:
         """Put records into a frame that is still to be appended, and apply each."""
@@ -186,6 +196,7 @@ class Broker:
         """Append what one request did: a crash keeps all of it, or none."""
         if frame.entries:
             self.store.append(frame)
+            self._open_frame = Frame()
 
     def commit_group(self, outcome: GroupOutcome) -> None:
         """Commit what a group operation decided, and answer all that it answers."""

@@ -14,7 +14,7 @@ from crc32c import crc32c
 
 from ottla.log.partition import Partition
 from ottla.log.producers import BatchMetadata, ProducerEntry
-from ottla.log.segment import SegmentLengths
+from ottla.log.segment import SegmentState
 from ottla.ports.disk import Disk, write_small_file
 from ottla.ports.errors import DataDamaged
 
@@ -42,7 +42,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     index: int
     log_start_offset: int
     next_offset: int
-    segments: list[SegmentLengths]
+    segments: list[SegmentState]
     producers: list[ProducerEntryState]
 
 
@@ -61,7 +61,7 @@ def state_of(partition: Partition) -> PartitionState:
         partition.name.index,
         partition.log_start_offset,
         partition.next_offset,
-        partition.lengths(),
+        partition.segment_states(),
         [
             ProducerEntryState(
                 entry.producer_id,

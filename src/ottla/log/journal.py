@@ -199,7 +199,7 @@ def read_frames(disk: Disk, position: int, scan: Scan) -> Iterator[memoryview]:
     Raises DataDamaged where something that was durable cannot be read.
     """
     starts = [start for start in file_positions(disk) if start >= position]
-    if starts and starts[0] != position:
+    if position not in starts:
         raise DataDamaged(f"{disk.describe(file_name(position))} is missing, and it is needed")
     for at, start in enumerate(starts):
         content = memoryview(_read_file(disk, start))

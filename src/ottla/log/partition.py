@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ottla.log.producers import ProducerState
-from ottla.log.segment import Segment, SegmentLengths, SegmentStore, SegmentWrite
+from ottla.log.segment import LEADER_EPOCH, Segment, SegmentState, SegmentStore, SegmentWrite
 from ottla.log.transactions_index import (
     AbortedTransaction,
     TransactionsIndex,
@@ -33,7 +33,6 @@ from ottla.wire.records import (
     read_records,
 )
 
-LEADER_EPOCH = 0  # one node leads every partition for good
 SEGMENT_BYTES = 1_073_741_824  # segment.bytes
 _PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
 _JOINED_BYTES_MAX = 16_384
@@ -239,15 +238,14 @@ class Partition:
         for segment in self.segments[self._segment_index(offset) :]:
             found = segment.find(offset)
             if found is None:
-                continue  # compaction or a roll left nothing at or after the offset here
+                continue  # the segment ends before it
             start, header = found
-            if header.base_offset >= end_offset:
-                return b""
             size_bytes = min(self._end_position(segment, end_offset) - start, bytes_max)
             if size_bytes < header.size_bytes:
                 size_bytes = header.size_bytes if whole_batch else 0
-            return segment.read(start, size_bytes) if size_bytes else b""
-        return b""
+            return segment.read_batches(start, size_bytes) if size_bytes else b""
+        place = self._disk.describe(self.name.directory)
+        raise DataDamaged(f"{place}: offset {offset} is in no segment")
 
     def _end_position(self, segment: Segment, end_offset: int) -> int:
         """Where in the segment the batches below `end_offset` end."""
@@ -271,7 +269,10 @@ class Partition:
         return at
 
     def offset_for_time(self, timestamp_ms: int, read_committed: bool) -> TimestampOffset | None:
-        """The first visible record with at least this timestamp, or None (KIP-79)."""
+        """The first visible record with at least this timestamp, or None (KIP-79).
+
+        Raises DataDamaged.
+        """
         end_offset = self.end_offset(read_committed)
         for segment in self.segments:
             if segment.timestamp_max < timestamp_ms:
@@ -281,7 +282,7 @@ class Partition:
                     return None
                 if header.max_timestamp < timestamp_ms or header.is_control:
                     continue
-                batch = memoryview(segment.read(position, header.size_bytes))
+                batch = memoryview(segment.read_batches(position, header.size_bytes))
                 for record in read_records(batch):
                     if record.timestamp >= timestamp_ms and record.offset >= self.log_start_offset:
                         return TimestampOffset(record.offset, record.timestamp)
@@ -296,14 +297,15 @@ class Partition:
 
     # -- checkpoints --------------------------------------------------------------------------
 
-    def lengths(self) -> list[SegmentLengths]:
-        return [segment.lengths() for segment in self.segments]
+    def segment_states(self) -> list[SegmentState]:
+        """The segments as a checkpoint records them, after `take_stores`."""
+        return [segment.state() for segment in self.segments]
 
-    def restore(self, lengths: Sequence[SegmentLengths]) -> None:
+    def restore(self, states: Sequence[SegmentState]) -> None:
         """Open the segments as they were at a checkpoint. Raises DataDamaged."""
-        for one in lengths:
-            segment = Segment(self._disk, self.name.directory, one.base_offset)
-            segment.restore(one)
+        for state in states:
+            segment = Segment(self._disk, self.name.directory, state.base_offset)
+            segment.restore(state)
             self.segments.append(segment)
 
     def close(self) -> None:

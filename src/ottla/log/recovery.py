@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from ottla.log.checkpoint import read_checkpoint, restore_partition, topic_id_of
+from ottla.log.checkpoint import PATH, read_checkpoint, restore_partition, topic_id_of
 from ottla.log.journal import DIRECTORY, Journal, Scan, file_positions, read_frames
 from ottla.log.store import BATCH, BATCH_ENTRY, ENTRY, RECORD, Store
 from ottla.ports.errors import DataDamaged
@@ -47,11 +47,6 @@ def recover(
     disk.make_directory("topics")
     disk.sync_directory("")
     checkpoint = read_checkpoint(disk)
-    if checkpoint is None and (disk.list("topics") and not file_positions(disk)):
-        raise DataDamaged(
-            f"{disk.describe('')} holds topics, and neither a checkpoint nor a journal: "
-            "they were removed. Restore the directory from a copy"
-        )
     position = 0
     if checkpoint is not None:
         position = checkpoint.journal_position
@@ -61,15 +56,30 @@ def recover(
             partition = store.partitions[topic_id_of(state)][state.index]
             restore_partition(partition, state)
     scan = Scan(position)
+    _replay_all(store, scan, apply, is_new=checkpoint is None)
+    _settle(store, scan.end_position, snapshot)
+    return Recovered(scan.frames, scan.torn_bytes, sum(map(len, store.partitions.values())))
+
+
+def _replay_all(store: Store, scan: Scan, apply: Callable[[bytes], None], *, is_new: bool) -> None:
+    """Replay the journal from the checkpoint on; `scan` tells where its good frames end."""
+    disk = store.disk
+    if is_new and not file_positions(disk):
+        if disk.list("topics"):
+            raise DataDamaged(
+                f"{disk.describe('')} holds topics, and neither a checkpoint nor a journal: "
+                "they were removed. Restore the directory from a copy"
+            )
+        return  # the first start
+    if is_new and file_positions(disk)[0] != 0:
+        raise DataDamaged(f"{disk.describe(PATH)} is missing: the journal goes on from it")
     unwritten_bytes = 0
-    for body in read_frames(disk, position, scan):
+    for body in read_frames(disk, scan.end_position, scan):
         _replay(store, body, apply)
         unwritten_bytes += len(body)
         if unwritten_bytes >= _WRITE_BYTES:
             _write_segments(store)
             unwritten_bytes = 0
-    _settle(store, scan.end_position, snapshot)
-    return Recovered(scan.frames, scan.torn_bytes, sum(map(len, store.partitions.values())))
 
 
 def _replay(store: Store, body: memoryview, apply: Callable[[bytes], None]) -> None:

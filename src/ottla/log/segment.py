@@ -13,31 +13,39 @@ An index may miss batches, so a lookup goes on by walking batch headers from the
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import msgspec
+from crc32c import crc32c
 
 from ottla.log.transactions_index import ABORTED_ENTRY, AbortedTransaction, decode_aborted
 from ottla.ports.disk import Buffer, Disk, File
 from ottla.ports.errors import DataDamaged, ProtocolError
-from ottla.wire.records import HEADER_BYTES, MAGIC, BatchHeader, read_batch_header
+from ottla.wire.records import HEADER_BYTES, MAGIC, BatchHeader, check_crc, read_batch_header
 
+LEADER_EPOCH = 0  # one node leads every partition for good
 INDEX_INTERVAL_BYTES = 4_096  # log.index.interval.bytes
 _OFFSET_ENTRY = struct.Struct(">ii")
 _TIME_ENTRY = struct.Struct(">qi")
 _SCAN_BYTES = 16_384
 
 
-class SegmentLengths(msgspec.Struct, frozen=True, array_like=True):
-    """How long a segment's files were at a checkpoint, in bytes."""
+class IndexState(msgspec.Struct, frozen=True, array_like=True):
+    """An index file at a checkpoint: how many entries it has, and the CRC-32C of them all."""
+
+    entries: int = 0
+    crc: int = 0
+
+
+class SegmentState(msgspec.Struct, frozen=True, array_like=True):
+    """A segment's files at a checkpoint."""
 
     base_offset: int
     log_bytes: int
-    index_bytes: int
-    timeindex_bytes: int
-    txnindex_bytes: int
+    index: IndexState
+    timeindex: IndexState
+    txnindex: IndexState
     timestamp_max: int
     timestamp_max_offset: int
 
@@ -83,6 +91,7 @@ class Segment:
         self.base_offset = base_offset
         self.size_bytes = 0
         self.readable_bytes = 0  # what is in the file and durable in the journal
+        self._restored_bytes = 0  # what an earlier process wrote: checked when it is read
         self.timestamp_max = -1
         self.timestamp_max_offset = base_offset
         self.aborted: list[AbortedTransaction] = []
@@ -95,7 +104,7 @@ class Segment:
         self._offsets = array("q")  # last offset of an indexed batch
         self._positions = array("q")  # where that batch begins
         self._times: list[tuple[int, int]] = []  # (largest timestamp so far, its offset)
-        self._stored_entries = (0, 0, 0)  # of .index, .timeindex, .txnindex: already in the files
+        self._stored = [IndexState()] * 3  # .index, .timeindex, .txnindex: what is in the files
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -141,34 +150,35 @@ class Segment:
 
     def take_store(self) -> SegmentStore:
         """What a checkpoint made now has to store; the batches must have been taken before."""
-        known_index, known_times, known_aborted = self._stored_entries
-        offsets, positions = self._offsets[known_index:], self._positions[known_index:]
-        base = self.base_offset
-        entries = (
-            (
-                "index",
-                known_index * _OFFSET_ENTRY.size,
-                [
-                    _OFFSET_ENTRY.pack(offset - base, position)
-                    for offset, position in zip(offsets, positions, strict=True)
-                ],
-            ),
-            (
-                "timeindex",
-                known_times * _TIME_ENTRY.size,
-                [
-                    _TIME_ENTRY.pack(time, offset - base)
-                    for time, offset in self._times[known_times:]
-                ],
-            ),
-            (
-                "txnindex",
-                known_aborted * ABORTED_ENTRY.size,
-                [entry.encode() for entry in self.aborted[known_aborted:]],
-            ),
+        tails = []
+        for at, (suffix, size, encode) in enumerate(self._indexes()):
+            known = self._stored[at]
+            entries = encode(known.entries)
+            if entries:
+                tails.append((suffix, known.entries * size, entries))
+                count = known.entries + len(entries) // size
+                self._stored[at] = IndexState(count, crc32c(entries, known.crc))
+        return SegmentStore(self, tails)
+
+    def _indexes(self) -> tuple[tuple[str, int, Callable[[int], bytes]], ...]:
+        """Suffix, size of an entry, and what encodes the entries from some number on."""
+        return (
+            ("index", _OFFSET_ENTRY.size, self._encode_offsets),
+            ("timeindex", _TIME_ENTRY.size, self._encode_times),
+            ("txnindex", ABORTED_ENTRY.size, self._encode_aborted),
         )
-        self._stored_entries = (len(self._offsets), len(self._times), len(self.aborted))
-        return SegmentStore(self, [(s, at, b"".join(parts)) for s, at, parts in entries if parts])
+
+    def _encode_offsets(self, start: int) -> bytes:
+        base, pack = self.base_offset, _OFFSET_ENTRY.pack
+        pairs = zip(self._offsets[start:], self._positions[start:], strict=True)
+        return b"".join([pack(offset - base, position) for offset, position in pairs])
+
+    def _encode_times(self, start: int) -> bytes:
+        base, pack = self.base_offset, _TIME_ENTRY.pack
+        return b"".join([pack(time, offset - base) for time, offset in self._times[start:]])
+
+    def _encode_aborted(self, start: int) -> bytes:
+        return b"".join([entry.encode() for entry in self.aborted[start:]])
 
     def store_index(self, suffix: str, position: int, entries: bytes) -> None:
         """Write index entries and sync them."""
@@ -177,52 +187,55 @@ class Segment:
         file.sync()
         file.close()
 
-    def lengths(self) -> SegmentLengths:
-        """How long the files are once everything up to now is in them."""
-        return SegmentLengths(
+    def state(self) -> SegmentState:
+        """The files as they are once the last `take_write` and `take_store` have run."""
+        return SegmentState(
             self.base_offset,
             self.size_bytes,
-            len(self._offsets) * _OFFSET_ENTRY.size,
-            len(self._times) * _TIME_ENTRY.size,
-            len(self.aborted) * ABORTED_ENTRY.size,
+            self._stored[0],
+            self._stored[1],
+            self._stored[2],
             self.timestamp_max,
             self.timestamp_max_offset,
         )
 
     # -- opening ------------------------------------------------------------------------------
 
-    def restore(self, lengths: SegmentLengths) -> None:
-        """Cut the files back to a checkpoint's lengths and read the indexes.
+    def restore(self, state: SegmentState) -> None:
+        """Cut the files back to what they were at a checkpoint, and read the indexes.
 
-        Raises DataDamaged when a file is shorter than that, or an index makes no sense.
+        Raises DataDamaged when a file is shorter than that, or an index is not what it was.
         """
         log = self._disk.open(self._path("log"))
-        self._cut("log", log, lengths.log_bytes)
+        self._cut("log", log, state.log_bytes)
         log.close()
-        self.size_bytes = self.readable_bytes = self._pending_position = lengths.log_bytes
-        self.timestamp_max = lengths.timestamp_max
-        self.timestamp_max_offset = lengths.timestamp_max_offset
-        index = self._restore_index("index", lengths.index_bytes)
-        times = self._restore_index("timeindex", lengths.timeindex_bytes)
-        self.aborted = decode_aborted(self._restore_index("txnindex", lengths.txnindex_bytes))
-        for relative, position in _OFFSET_ENTRY.iter_unpack(index):
+        self.size_bytes = self.readable_bytes = self._pending_position = state.log_bytes
+        self._restored_bytes = state.log_bytes
+        self.timestamp_max = state.timestamp_max
+        self.timestamp_max_offset = state.timestamp_max_offset
+        self._stored = [state.index, state.timeindex, state.txnindex]
+        contents = [
+            self._restore_index(suffix, size, stored)
+            for (suffix, size, _), stored in zip(self._indexes(), self._stored, strict=True)
+        ]
+        for relative, position in _OFFSET_ENTRY.iter_unpack(contents[0]):
             self._offsets.append(self.base_offset + relative)
             self._positions.append(position)
-        self._times = [(t, self.base_offset + r) for t, r in _TIME_ENTRY.iter_unpack(times)]
-        self._check_order("index", list(self._positions), lengths.log_bytes)
-        self._check_order("timeindex", [time for time, _ in self._times], lengths.timestamp_max + 1)
-        self._stored_entries = (len(self._offsets), len(self._times), len(self.aborted))
+        self._times = [(t, self.base_offset + r) for t, r in _TIME_ENTRY.iter_unpack(contents[1])]
+        self.aborted = decode_aborted(contents[2])
         last = self._positions[-1] if self._positions else 0
-        self._unindexed_bytes = lengths.log_bytes - last
+        self._unindexed_bytes = state.log_bytes - last
 
-    def _restore_index(self, suffix: str, length_bytes: int) -> bytes:
+    def _restore_index(self, suffix: str, entry_bytes: int, stored: IndexState) -> bytes:
         path = self._path(suffix)
-        if length_bytes == 0 and not self._disk.exists(path):
+        if stored.entries == 0 and not self._disk.exists(path):
             return b""
         file = self._disk.open(path)
-        self._cut(suffix, file, length_bytes)
-        content = file.read(0, length_bytes)
+        self._cut(suffix, file, stored.entries * entry_bytes)
+        content = file.read(0, stored.entries * entry_bytes)
         file.close()
+        if crc32c(content) != stored.crc:
+            raise DataDamaged(f"{self._describe(suffix)} is not what the last checkpoint stored")
         return content
 
     def _cut(self, suffix: str, file: File, length_bytes: int) -> None:
@@ -235,11 +248,6 @@ class Segment:
         if size_bytes > length_bytes:
             file.truncate(length_bytes)
 
-    def _check_order(self, suffix: str, values: list[int], bound: int) -> None:
-        rising = all(a < b for a, b in pairwise(values))
-        if values and (not rising or values[0] < 0 or values[-1] >= bound):
-            raise DataDamaged(f"{self._describe(suffix)}: entries out of order or beyond the log")
-
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -247,14 +255,55 @@ class Segment:
 
     # -- reading ------------------------------------------------------------------------------
 
+    def read_batches(self, position: int, length_bytes: int) -> bytes:
+        """Bytes from the start of a batch on. Raises DataDamaged for a batch that rotted.
+
+        What this process wrote goes out as it is; what was there before has its checksums looked
+        at, for neither the file system nor every client does.
+        """
+        content = self.read(position, length_bytes)
+        if position < self._restored_bytes:
+            self._check(content, position)
+        return content
+
+    def _check(self, content: bytes, position: int) -> None:
+        at, next_offset = 0, -1
+        try:
+            while len(content) - at >= HEADER_BYTES:
+                header = read_batch_header(content, at)
+                if next_offset not in (-1, header.base_offset):
+                    raise ProtocolError(
+                        f"a batch of {header.base_offset} follows {next_offset - 1}"
+                    )
+                if (header.magic, header.partition_leader_epoch) != (MAGIC, LEADER_EPOCH):
+                    raise ProtocolError("no record batch of ours")
+                if position + at + header.size_bytes > self.readable_bytes:
+                    raise ProtocolError(f"a batch of {header.size_bytes} bytes has no room")
+                whole = at + header.size_bytes <= len(content)
+                if whole and not check_crc(content, at):
+                    raise ProtocolError("the checksum of a record batch does not match")
+                at += header.size_bytes
+                next_offset = header.last_offset + 1
+        except ProtocolError as error:
+            raise DataDamaged(
+                f"{self._describe('log')}: {error} at byte {position + at}"
+            ) from error
+
     def read(self, position: int, length_bytes: int) -> bytes:
+        """Bytes as they are in the .log."""
         return self.log_file().read(position, length_bytes)
 
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
-        """Position and header of the batch that holds `offset`, or of the first one after it."""
+        """Position and header of the batch that holds `offset`; None if all end before it."""
         for position, header in self.walk(self._indexed_position(offset)):
-            if header.last_offset >= offset:
-                return position, header
+            if header.last_offset < offset:
+                continue
+            if header.base_offset > offset:
+                raise DataDamaged(
+                    f"{self._describe('log')}: offset {offset} should be in the batch at byte "
+                    f"{position}, which begins at {header.base_offset}"
+                )
+            return position, header
         return None
 
     def _indexed_position(self, offset: int) -> int:
@@ -271,13 +320,16 @@ class Segment:
             if at + HEADER_BYTES > len(chunk):
                 chunk, chunk_position, at = self.read(position, _SCAN_BYTES), position, 0
             if len(chunk) < HEADER_BYTES:
-                raise DataDamaged(f"{self._describe('log')}: ends inside a batch at {position}")
+                raise DataDamaged(
+                    f"{self._describe('log')}: ends inside a batch at byte {position}"
+                )
             try:
                 header = read_batch_header(chunk, at)
             except ProtocolError as error:
-                raise DataDamaged(f"{self._describe('log')}: {error} at {position}") from error
-            if header.magic != MAGIC or header.base_offset < self.base_offset:
-                raise DataDamaged(f"{self._describe('log')}: no record batch at {position}")
+                raise DataDamaged(f"{self._describe('log')} at {position}: {error}") from error
+            ends_inside = position + header.size_bytes <= end
+            if header.magic != MAGIC or header.base_offset < self.base_offset or not ends_inside:
+                raise DataDamaged(f"{self._describe('log')} at {position}: no record batch")
             yield position, header
             position += header.size_bytes
 

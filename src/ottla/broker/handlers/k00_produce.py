@@ -53,7 +53,7 @@ _Checked = _Batch | KafkaError
 def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
     body, now_ms = request.body, broker.clock.now_ms()
     checked = [_check_topic(broker, request, data, now_ms) for data in body.topic_data]
-    frame = Frame()
+    frame = broker.new_frame()
     _admit(broker, request, frame, checked, now_ms)
     must_start_at_zero = (
         body.transactional_id is not None and request.version >= _IMPLICIT_ADD_VERSION

@@ -9,7 +9,8 @@ Versions: v2 isolation level, v4 leader epochs, v7 max timestamp (KIP-734), v8 -
 from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
-from ottla.log.partition import LEADER_EPOCH, Partition, TimestampOffset
+from ottla.log.partition import Partition, TimestampOffset
+from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.list_offsets import (
     ListOffsetsPartition,

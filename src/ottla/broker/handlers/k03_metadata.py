@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ottla.broker.registry import api
-from ottla.log.partition import LEADER_EPOCH
+from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.metadata import (
     MetadataRequest,

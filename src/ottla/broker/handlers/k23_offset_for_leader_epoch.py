@@ -8,7 +8,7 @@ truncation, of which there is none here: what they have read is durable.
 from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
-from ottla.log.partition import LEADER_EPOCH
+from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.offset_for_leader_epoch import (
     EpochEndOffset,
