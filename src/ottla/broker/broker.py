@@ -212,6 +212,8 @@ class Broker:
         what was taken in before finds room in the reserve.
         """
         if self._free_bytes < DISK_RESERVE_BYTES:
+            self._free_bytes = self.store.disk.free_bytes()  # somebody may have made room
+        if self._free_bytes < DISK_RESERVE_BYTES:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR,
                 f"{self.store.disk.describe('')} has {self._free_bytes} bytes free, and the broker "

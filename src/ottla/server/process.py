@@ -6,8 +6,8 @@ it ends, and then it stops in good order. It is in a process group of its own, s
 terminal ends this process first, and the broker after it.
 
 The port stays the broker's while it is down. A socket that is bound here, and never listens, keeps
-it: other programs do not get it, clients are refused at once, and a client that tries again and
-again cannot connect to itself, which TCP allows.
+it from whoever wants any free port. Clients are refused at once, and one that tries again and again
+cannot by chance connect from this port to itself, which TCP allows.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from ottla.server.address import AddressUnusable, bind, join_address
 
 _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 60.0
+_EXIT_LIMIT_S = 5.0
 
 
 class BrokerFailed(Exception):  # noqa: N818 - says what happened
@@ -126,6 +127,8 @@ class Broker:
         )
         line = _read_line(self._process, time.monotonic() + _START_LIMIT_S)
         if not line.endswith(b"\n"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_LIMIT_S)  # its output has ended, so it is about to
             self._process.kill()
             code = self._reap()
             self._process = None
