@@ -125,7 +125,11 @@ BASE = "p:\n  from: file:a.csv\n  to: sqlite:a.db\n"
         ("p:\n  from: kafka:a b\n  to: kafka:c\n", "2:9", "no name for a topic"),
         ("p q:\n  from: kafka:a\n  to: kafka:c\n", "1:1", "a pipeline's name"),
         ("p:\n  from: [a\n", "3:1", "this is not YAML"),
-        ("p:\n  from: kafka:a\n  to: {url: sqlite:a, colums: {}}\n", "3:23", "did you mean 'columns'"),
+        (
+            "p:\n  from: kafka:a\n  to: {url: sqlite:a, colums: {}}\n",
+            "3:23",
+            "did you mean 'columns'",
+        ),
         (
             "p:\n  from: kafka:a\n  to: {url: sqlite:a, columns: {n: int}}\n",
             "3:36",

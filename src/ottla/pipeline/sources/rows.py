@@ -17,11 +17,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from ottla.pipeline.dead_letters import DeadLetter
+from ottla.pipeline.dead_letters import SOURCE_COLUMN, DeadLetter
 from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.sources.columns import column_to_json, infer_types, value_to_json
 
-SOURCE_COLUMN = "_source"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

@@ -1,0 +1,66 @@
+"""The topics of a pipeline: making them, reading one from its start to its end."""
+
+from collections.abc import Iterator
+
+from ottla.client import Admin, Consumer, Message, Partition, TopicSpec
+from ottla.pipeline.errors import PipelineStopped
+from ottla.pipeline.model import PipelineSpec
+from ottla.pipeline.urls import KafkaTopic
+
+_COMPACTED = {"cleanup.policy": "compact"}
+# Rows stay until they are in the destination and audited, however long that takes.
+_KEPT = {"retention.ms": "-1"}
+_BATCH = 5_000
+_POLL_S = 0.2
+
+
+def make_topics(spec: PipelineSpec, bootstrap_servers: str) -> dict[str, int]:
+    """Make the pipeline's topics that are not there; the partition counts of all of them.
+
+    Raises PipelineStopped if the topic it reads from is not there.
+    """
+    admin = Admin(bootstrap_servers)
+    wanted = [TopicSpec(spec.dead_letters_topic, 1, _KEPT)]
+    if isinstance(spec.source, KafkaTopic):
+        if not admin.partition_counts([spec.input_topic]):
+            raise PipelineStopped(
+                f"there is no topic {spec.input_topic} on {bootstrap_servers} to read from"
+            )
+    else:
+        wanted.append(TopicSpec(spec.input_topic, spec.partitions, _KEPT))
+        wanted.append(TopicSpec(spec.positions_topic, 1, _COMPACTED))
+    if spec.has_streams:
+        wanted.append(TopicSpec(spec.output_topic, spec.partitions, _KEPT))
+    there = admin.partition_counts()
+    admin.create_topics([topic for topic in wanted if topic.name not in there])
+    names = {spec.input_topic, spec.output_topic, *(topic.name for topic in wanted)}
+    return admin.partition_counts(names)
+
+
+def read_topic(bootstrap_servers: str, topic: str, start: int = 0) -> Iterator[Message]:
+    """What is committed in a topic now, partition by partition; nothing if it is not there.
+
+    Raises ClientError.
+    """
+    counts = Admin(bootstrap_servers).partition_counts([topic])
+    partitions = [Partition(topic, number) for number in range(counts.get(topic, 0))]
+    with Consumer(bootstrap_servers, group_id=f"{topic}-reader") as consumer:
+        for partition in partitions:
+            first = max(start, consumer.end_offsets([partition])[partition][0])
+            consumer.assign({partition: first})
+            while not consumer.at_end(partition):
+                for _, messages in consumer.consume(_BATCH, _POLL_S):
+                    yield from messages
+
+
+def nothing_behind(bootstrap_servers: str, offsets: dict[Partition, int]) -> bool:
+    """Whether there is no committed record at or behind these offsets.
+
+    Offsets alone cannot tell: transaction markers take offsets too. Raises ClientError.
+    """
+    with Consumer(bootstrap_servers, group_id="ottla-end-check") as consumer:
+        consumer.assign(offsets)
+        while not all(map(consumer.at_end, offsets)):
+            if consumer.consume(1, _POLL_S):
+                return False
+    return True
