@@ -21,7 +21,6 @@ from ottla.wire.writing import Bytes
 _INT32 = Struct(">i")
 _GZIP_WINDOW_BITS = 31  # zlib's largest window, +16 for gzip's header
 _STEP_BYTES = 1 << 20  # output asked of a codec at a time
-_ZSTD_WINDOW_BYTES_MAX = 1 << 27  # zstd's own default bound for streams
 _ZSTD_INPUT_BYTES = 1 << 10
 _SNAPPY_RATIO_MAX = 22  # a copy takes three bytes and gives at most 64
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
@@ -146,8 +145,11 @@ def _unfold_lz4(data: memoryview, limit_bytes: int) -> Iterator[bytes]:
 
 
 def _unfold_zstd(data: memoryview, limit_bytes: int) -> Iterator[bytes]:
-    """Frame after frame. The decoder cannot be told how much to put out: it is fed little."""
-    factory = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
+    """Frame after frame. The decoder cannot be told how much to put out: it is fed little.
+
+    It refuses windows above 128 MB by itself.
+    """
+    factory = zstandard.ZstdDecompressor()
     decoder = factory.decompressobj()
     for start in range(0, len(data), _ZSTD_INPUT_BYTES):
         rest: Bytes = data[start : start + _ZSTD_INPUT_BYTES]

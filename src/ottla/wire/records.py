@@ -48,7 +48,6 @@ _CONTROL_KEY = Struct(">hh")
 _MARKER_VALUE = Struct(">hi")
 _MARKER_ABORT = 0
 _MARKER_COMMIT = 1
-_RECORD_BYTES_MIN = 7
 
 
 class BatchHeader(NamedTuple):
@@ -185,8 +184,8 @@ def read_records(batch: Bytes, limit_bytes: int = DECOMPRESSED_BYTES_MAX) -> lis
         raise ProtocolError("a record batch is cut short")
     if header.compression != Compression.NONE:
         payload = decompress(header.compression, payload, limit_bytes)
-    if not 0 <= header.record_count * _RECORD_BYTES_MIN <= len(payload):
-        raise ProtocolError(f"{header.record_count} records in {len(payload)} bytes")
+    if header.record_count < 0:
+        raise ProtocolError(f"a record batch of {header.record_count} records")
     data = bytes(payload)
     records = []
     position = 0
@@ -303,8 +302,8 @@ def _read_record(data: bytes, position: int, header: BatchHeader) -> tuple[Recor
     key, position = _read_nullable(data, position)
     value, position = _read_nullable(data, position)
     header_count, position = _read_varint(data, position)
-    if not 0 <= header_count <= length:
-        raise ProtocolError(f"a record of {header_count} headers in {length} bytes")
+    if header_count < 0:
+        raise ProtocolError(f"a record of {header_count} headers")
     headers = []
     for _ in range(header_count):
         header_key, position = _read_nullable(data, position)

@@ -89,7 +89,18 @@ def test_lz4_blocks_stand_alone_because_java_reads_no_others():
     assert not frame["block_linked"]
 
 
+def test_a_zstd_frame_cannot_ask_for_a_huge_window():
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = compressor.compress(b"data") + compressor.flush()
+    assert zstandard.get_frame_parameters(frame).window_size == 1 << 28
+    with pytest.raises(ProtocolError, match="memory"):
+        decompress(Compression.ZSTD, frame, LIMIT)
+
+
 def test_a_snappy_block_is_not_believed():
+    with pytest.raises(ProtocolError, match="cannot hold"):
+        decompress(Compression.SNAPPY, cramjam.snappy.compress_raw(MIXED), len(MIXED) - 1)
     claims_much = b"\xff\xff\xff\x7f" + b"\x00a"
     with pytest.raises(ProtocolError, match="cannot hold"):
         decompress(Compression.SNAPPY, claims_much, 1 << 40)

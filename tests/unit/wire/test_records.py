@@ -176,6 +176,54 @@ def test_a_wrong_record_count_is_refused(count: int):
     pack_into(">i", batch, 57, count)
     with pytest.raises(ProtocolError):
         read_records(batch)
+    empty = batch_of("", -1)
+    with pytest.raises(ProtocolError, match="a record batch of -1 records"):
+        read_records(empty)
+    assert read_records(batch_of("", 0)) == []
+
+
+def batch_of(payload: str, count: int) -> bytes:
+    """A batch with these bytes, in hexadecimal, for its records."""
+    records_part = bytes.fromhex(payload.replace(" ", ""))
+    batch = bytearray(build_batch([Record()])[:HEADER_BYTES]) + records_part
+    pack_into(">i", batch, 8, len(batch) - 12)
+    pack_into(">i", batch, 57, count)
+    return bytes(batch)
+
+
+def test_a_record_is_what_it_says():
+    assert read_records(batch_of("0c 00 00 00 01 01 00", 1)) == [Record()]
+    # Any negative length is null, as in Kafka.
+    assert read_records(batch_of("0c 00 00 00 03 05 00", 1)) == [Record()]
+    far = "1e 00 feffffffffffffffff01 00 01 01 00"
+    assert read_records(batch_of(far, 1)) == [Record(timestamp=(1 << 63) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ("0e 00 00 00 01 01 00 ff", "a record of 7 bytes is not as long as it says"),
+        ("0a 00 00 00 01 01 00", "a record of 5 bytes is not as long as it says"),
+        ("0c 00 00 00 01 01 01", "a record of -1 headers"),
+        ("10 00 00 00 01 01 02 01 01", "a record header without a key"),
+        ("12 00 00 00 01 01 02 02 ff 01", "not UTF-8"),
+        ("0b 00 00 00 01 01 00", "a record of -6 bytes"),
+        ("0e 00 00 00 01 01 00", "a record of 7 bytes"),
+        ("1e 00 80808080808080808002 00 01 01 00", "longer than 64 bits"),
+        ("80808080808080808080 00", "longer than 64 bits"),
+        ("ffffffffffffffffffff01", "longer than 64 bits"),
+    ],
+)
+def test_a_record_that_is_not_what_it_says_is_refused(payload: str, reason: str):
+    with pytest.raises(ProtocolError, match=reason):
+        read_records(batch_of(payload, 1))
+
+
+def test_a_checksum_over_a_part_of_the_batch_does_not_count():
+    batch = bytearray(build_batch(THREE))
+    pack_into(">i", batch, 8, len(batch) - 12 + 1)
+    assert read_batch_header(batch).crc == crc32c(batch[CRC_START:])
+    assert not check_crc(batch)
 
 
 def test_decompression_stops_at_the_limit():
