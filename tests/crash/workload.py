@@ -50,6 +50,11 @@ class Step(NamedTuple):
     version: int
     retriable: bool = True
 
+    @property
+    def answered_when_durable(self) -> bool:
+        """Adding to a transaction is answered at once: no acknowledged record goes with it."""
+        return not self.name.startswith("add ")
+
 
 @dataclass
 class Producer:
@@ -149,6 +154,7 @@ class Script:
         self._init(self.first)  # fences and aborts what "g" left open
         self._transaction(self.first, "h", commit=True)
         self._open(self.second, "i")
+        self._open(self.first, "j")
 
     def _add(
         self, name: str, message: Callable[[], Message], version: int, retriable: bool = True

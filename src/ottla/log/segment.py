@@ -206,6 +206,8 @@ class Segment:
 
         Raises DataDamaged when a file is shorter than that, or an index is not what it was.
         """
+        if not self._disk.exists(self._path("log")):
+            raise DataDamaged(f"{self._describe('log')} is missing")
         log = self._disk.open(self._path("log"))
         self._cut("log", log, state.log_bytes)
         log.close()
