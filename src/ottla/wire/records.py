@@ -14,6 +14,7 @@ A control batch holds one record that says how its producer's transaction ended:
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from struct import Struct, error
 from typing import NamedTuple
 
@@ -220,20 +221,27 @@ def build_batch(
     payload = bytearray()
     for delta, record in enumerate(records):
         _write_record(payload, record, delta, record.timestamp - base_timestamp)
-    body = compress(compression, payload) if compression else payload
-    covered = _AFTER_CRC.pack(
-        compression | TRANSACTIONAL * transactional | CONTROL * control,
-        len(records) - 1,
-        base_timestamp,
-        max(record.timestamp for record in records),
-        producer_id,
-        producer_epoch,
-        base_sequence,
-        len(records),
+    attributes = compression | TRANSACTIONAL * transactional | CONTROL * control
+    timestamps = base_timestamp, max(record.timestamp for record in records)
+    return _join_batch(
+        compress(compression, payload) if compression else payload,
+        (base_offset, partition_leader_epoch),
+        (attributes, len(records) - 1, *timestamps),
+        (producer_id, producer_epoch, base_sequence, len(records)),
     )
+
+
+def _join_batch(
+    body: Bytes,
+    placed: tuple[int, int],
+    described: tuple[int, int, int, int],
+    produced: tuple[int, int, int, int],
+) -> bytes:
+    """The batch with `body` as its records: offset and leader epoch, then what the CRC covers."""
+    covered = _AFTER_CRC.pack(*described, *produced)
     crc = crc32c(body, crc32c(covered))
     length = HEADER_BYTES - LENGTH_OFFSET_BYTES + len(body)
-    before = _BEFORE_CRC.pack(base_offset, length, partition_leader_epoch, MAGIC, crc)
+    before = _BEFORE_CRC.pack(placed[0], length, placed[1], MAGIC, crc)
     return b"".join((before, covered, body))
 
 
@@ -246,20 +254,21 @@ def build_marker(
     base_offset: int = 0,
 ) -> bytes:
     """The control batch that ends a producer's transaction in a partition."""
-    kind = _MARKER_COMMIT if commit else _MARKER_ABORT
-    record = Record(
-        timestamp=timestamp_ms,
-        key=_CONTROL_KEY.pack(0, kind),
-        value=_MARKER_VALUE.pack(0, coordinator_epoch),
+    return _join_batch(
+        _marker_record(_MARKER_COMMIT if commit else _MARKER_ABORT, coordinator_epoch),
+        (base_offset, 0),
+        (TRANSACTIONAL | CONTROL, 0, timestamp_ms, timestamp_ms),
+        (producer_id, producer_epoch, NO_SEQUENCE, 1),
     )
-    return build_batch(
-        [record],
-        base_offset=base_offset,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        transactional=True,
-        control=True,
-    )
+
+
+@lru_cache(maxsize=64)
+def _marker_record(kind: int, coordinator_epoch: int) -> bytes:
+    """A marker's one record: the same for all producers and times, and written at every commit."""
+    key, value = _CONTROL_KEY.pack(0, kind), _MARKER_VALUE.pack(0, coordinator_epoch)
+    payload = bytearray()
+    _write_record(payload, Record(key=key, value=value), 0, 0)
+    return bytes(payload)
 
 
 def read_marker(batch: Bytes) -> Marker:
