@@ -59,6 +59,7 @@ Record = CatalogRecord | CoordinatorRecord
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
 _CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted)
 _PRODUCER_EXPIRY_INTERVAL_MS = 600_000  # producer.id.expiration.check.interval.ms
+_DISK_CHECK_BYTES = DISK_RESERVE_BYTES // 16  # of journal between two looks at the free space
 
 handlers.load()
 
@@ -92,6 +93,7 @@ class Broker:
         self.fetch_sessions = FetchSessions()
         self._open_frame = Frame()
         self._free_bytes = disk.free_bytes()
+        self._check_disk_at = 0  # the journal position at which to look again
         self._encode = msgspec.msgpack.Encoder().encode
         self._decoder = msgspec.msgpack.Decoder(Record)
         self._parked: deque[tuple[int, Send, Sequence[Buffer]]] = deque()
@@ -250,6 +252,11 @@ class Broker:
         """There is something that waits for a sync."""
         return self.store.sync_wanted
 
+    @property
+    def parked_answers(self) -> int:
+        """How many answers wait for a sync."""
+        return len(self._parked)
+
     def begin_sync(self) -> SyncTicket | None:
         """Take all that was written; None when there is nothing. One ticket at a time."""
         return self.store.begin_sync(self._snapshot)
@@ -257,8 +264,10 @@ class Broker:
     def complete_sync(self, ticket: SyncTicket) -> None:
         """The ticket has run: release the answers that waited for it, wake fetches."""
         risen = self.store.complete_sync(ticket)
-        self._free_bytes = self.store.disk.free_bytes()
         durable_position = self.store.journal.durable_position
+        if durable_position >= self._check_disk_at:
+            self._check_disk_at = durable_position + _DISK_CHECK_BYTES
+            self._free_bytes = self.store.disk.free_bytes()
         parked = self._parked
         while parked and parked[0][0] <= durable_position:
             _, send, answer = parked.popleft()

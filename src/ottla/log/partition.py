@@ -121,39 +121,48 @@ class Partition:
         """Append a COMMIT or ABORT marker: the producer's transaction ends here."""
         base_offset = self.next_offset
         batch = build_marker(commit, producer_id, epoch, now_ms, base_offset=base_offset)
-        self.replay([batch], read_batch_header(batch), base_offset, now_ms)
+        header = read_batch_header(batch)
+        self._add([batch], header, base_offset)
+        self._end_transaction(header, commit, 0, now_ms)
         return [batch]
 
     def replay(
         self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
     ) -> None:
         """Add a batch that is decided: it is in the journal, or about to be."""
-        invariant(
-            base_offset == self.next_offset,
-            "batches follow one another",
-            partition=str(self.name),
-            base_offset=base_offset,
-            next_offset=self.next_offset,
-        )
-        self._segment_for(header.size_bytes, base_offset).append(buffers, header, base_offset)
-        self.next_offset = base_offset + header.last_offset_delta + 1
+        self._add(buffers, header, base_offset)
         if header.is_control:
-            self._end_transaction(b"".join(buffers), header, base_offset, now_ms)
+            marker = read_marker(b"".join(buffers))
+            self._end_transaction(header, marker.commit, marker.coordinator_epoch, now_ms)
         elif header.producer_id >= 0:
             self.producers.append(header, base_offset, now_ms)
             if header.is_transactional:
                 self.transactions.begin(header.producer_id, base_offset)
 
-    def _end_transaction(self, batch: bytes, header: BatchHeader, offset: int, now_ms: int) -> None:
-        marker = read_marker(batch)
-        first_offset = self.producers.end_transaction(
-            header.producer_id, header.producer_epoch, marker.coordinator_epoch, now_ms
+    def _add(self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int) -> None:
+        invariant(
+            base_offset == self.next_offset,
+            "batches follow one another",
+            partition=self.name,
+            base_offset=base_offset,
+            next_offset=self.next_offset,
         )
-        self.transactions.end(header.producer_id, offset)
-        if first_offset is not None and not marker.commit:
+        self._segment_for(header.size_bytes, base_offset).append(buffers, header, base_offset)
+        self.next_offset = base_offset + header.last_offset_delta + 1
+
+    def _end_transaction(
+        self, header: BatchHeader, commit: bool, coordinator_epoch: int, now_ms: int
+    ) -> None:
+        """The marker with this header is the last batch: what it ends is over."""
+        producer_id, offset = header.producer_id, header.base_offset
+        first_offset = self.producers.end_transaction(
+            producer_id, header.producer_epoch, coordinator_epoch, now_ms
+        )
+        self.transactions.end(producer_id, offset)
+        if first_offset is not None and not commit:
             unstable = next(iter(self.transactions.open.values()), offset + 1)
             self.segments[-1].aborted.append(
-                AbortedTransaction(header.producer_id, first_offset, offset, unstable)
+                AbortedTransaction(producer_id, first_offset, offset, unstable)
             )
 
     def _segment_for(self, size_bytes: int, base_offset: int) -> Segment:
@@ -185,7 +194,7 @@ class Partition:
         invariant(
             self.high_watermark <= high_watermark <= self.next_offset,
             "the high watermark rises, and not beyond the end",
-            partition=str(self.name),
+            partition=self.name,
             high_watermark=high_watermark,
         )
         self.high_watermark = high_watermark
