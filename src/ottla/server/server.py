@@ -4,9 +4,10 @@ Every entry into the core (a request, a completed sync, a timer) ends in `settle
 has become ready, sees that a sync follows if one is wanted, and sets the timer.
 
 Group commit: the sync is begun in the next turn of the loop, so that all requests which arrived
-together share it, and runs in a thread. What arrives meanwhile shares the one after it. The timer
-is only ever set earlier: firing too soon costs a look at the deadlines, resetting it for every
-fetch that did not have to wait would cost more.
+together share it, and runs in a thread. What arrives meanwhile shares the one after it. A small
+request that is alone is synced without the thread, if the disk is quick: handing it over and back
+would take as long as the sync. The timer is only ever set earlier: firing too soon costs a look at
+the deadlines, resetting it for every fetch that did not have to wait would cost more.
 
 The broker ends in one of two ways. `stop` (a signal): nothing more is taken in, everything that was
 taken in is made durable and answered, then connections are closed. `fail` (the disk refused, or an
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 1_024
 _IDLE_CHECK_S = 60.0
+_ALONE_BYTES_MAX = 16_384
+_QUICK_SYNC_S = 0.001
 _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
 
 
@@ -51,6 +54,7 @@ class Server:
         self._to_flush: list[ClientConnection] = []
         self._syncer = Worker("ottla-sync", self._loop)
         self._syncing = False
+        self._sync_s = 0.0  # how long the last sync took
         self._checkpointer = Worker("ottla-checkpoint", self._loop)
         self._checkpointing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -151,6 +155,11 @@ class Server:
             self._syncing = False
             return
 
+        def run() -> None:
+            begun_s = self._loop.time()
+            ticket.run()
+            self._sync_s = self._loop.time() - begun_s
+
         def done(error: BaseException | None) -> None:
             self._syncing = False
             if error is not None:
@@ -160,7 +169,23 @@ class Server:
             self._begin_checkpoint()
             self.settle()
 
-        self._syncer.submit(ticket.run, done)
+        if not self._nothing_else_to_do():
+            self._syncer.submit(run, done)
+            return
+        try:
+            run()
+        except StorageFailed as error:
+            done(error)
+        else:
+            done(None)
+
+    def _nothing_else_to_do(self) -> bool:
+        """One small request waits for a disk that is quick: two threads would only take turns."""
+        return (
+            self.core.parked_answers <= 1
+            and self.held_bytes <= _ALONE_BYTES_MAX
+            and self._sync_s <= _QUICK_SYNC_S
+        )
 
     def _begin_checkpoint(self) -> None:
         ticket = self.core.begin_checkpoint()

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 from ottla.ports.clock import RealClock
@@ -28,10 +29,12 @@ class Ticket:
         self.may_end = threading.Event()
         self.may_end.set()
         self.error: Exception | None = None
+        self.lasts_s = 0.0
         self.thread = ""
 
     def run(self) -> None:
         self.thread = threading.current_thread().name
+        time.sleep(self.lasts_s)
         assert self.may_end.wait(10), "the test never let the ticket end"
         if self.error is not None:
             raise self.error
@@ -85,6 +88,11 @@ class Core:
     @property
     def sync_wanted(self) -> bool:
         return bool(self.parked)
+
+    @property
+    def parked_answers(self) -> int:
+        syncing = len(self.tickets[-1].held) if self.sync_running else 0
+        return len(self.parked) + syncing
 
     def begin_sync(self) -> Ticket | None:
         assert not self.sync_running, "one ticket at a time"

@@ -6,10 +6,17 @@ import logging
 import pytest
 
 from ottla.ports.errors import InvariantBroken, StorageFailed
+from ottla.server import server
 from tests.unit.server.core import Core, Ticket, running
 
 
-def test_requests_that_arrive_together_share_a_sync(run):
+@pytest.fixture
+def threads(monkeypatch):
+    """Every sync is given to the thread, so that a test can hold it there."""
+    monkeypatch.setattr(server, "_QUICK_SYNC_S", -1.0)
+
+
+def test_requests_that_arrive_together_share_a_sync(run, threads):
     async def scenario():
         async with running(Core()) as one:
             clients = [await one.connect() for _ in range(3)]
@@ -23,7 +30,7 @@ def test_requests_that_arrive_together_share_a_sync(run):
     run(scenario())
 
 
-def test_what_arrives_during_a_sync_shares_the_next_one(run):
+def test_what_arrives_during_a_sync_shares_the_next_one(run, threads):
     core = Core()
     core.prepare = lambda ticket: ticket.may_end.clear()
 
@@ -48,7 +55,49 @@ def test_what_arrives_during_a_sync_shares_the_next_one(run):
     run(scenario())
 
 
-def test_a_failed_sync_stops_everything_and_answers_nobody(run):
+def test_a_small_request_that_is_alone_is_synced_at_once(run, monkeypatch):
+    monkeypatch.setattr(server, "_QUICK_SYNC_S", 5.0)
+    core = Core()
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+            for _ in range(2):
+                client.send(b"durable a")
+                assert await client.receive() == [b"a"]
+            client.send(b"durable b", b"durable c")
+            assert await client.receive(2) == [b"b", b"c"]
+            client.send(b"durable " + b"x" * 20_000)
+            await client.receive()
+            threads = [ticket.thread for ticket in core.tickets]
+            assert threads == ["MainThread", "MainThread", "ottla-sync", "ottla-sync"]
+
+    run(scenario())
+
+
+def test_a_slow_disk_is_left_to_the_thread(run, monkeypatch):
+    monkeypatch.setattr(server, "_QUICK_SYNC_S", 0.1)
+    core = Core()
+    core.prepare = lambda ticket: setattr(ticket, "lasts_s", 0.11)
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+            for _ in range(3):
+                client.send(b"durable a")
+                assert await client.receive() == [b"a"]
+            core.prepare = lambda ticket: None
+            for _ in range(2):
+                client.send(b"durable a")
+                assert await client.receive() == [b"a"]
+            threads = [ticket.thread for ticket in core.tickets]
+            assert threads == ["MainThread", *["ottla-sync"] * 3, "MainThread"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_a_failed_sync_stops_everything_and_answers_nobody(run, requests):
     core = Core()
 
     def prepare(ticket: Ticket) -> None:
@@ -61,7 +110,7 @@ def test_a_failed_sync_stops_everything_and_answers_nobody(run):
             first, second = await one.connect(), await one.connect()
             second.send(b"later b")
             await one.until(lambda: core.later)
-            first.send(b"durable a")
+            first.send(*[b"durable a"] * requests)
             assert await first.ended() == b""
             assert await second.ended() == b""
             with pytest.raises(StorageFailed, match="data/journal"):
@@ -124,7 +173,7 @@ def test_trouble_of_the_operating_system_stops_nothing(run, caplog):
     assert "Too many open files" in caplog.text
 
 
-def test_stop_answers_what_was_taken_in(run):
+def test_stop_answers_what_was_taken_in(run, threads):
     core = Core()
     core.prepare = lambda ticket: ticket.may_end.clear()
 
@@ -154,7 +203,7 @@ def test_stop_answers_what_was_taken_in(run):
     run(scenario())
 
 
-def test_a_disk_that_fails_during_the_stop_is_still_a_failure(run):
+def test_a_disk_that_fails_during_the_stop_is_still_a_failure(run, threads):
     core = Core()
     core.prepare = lambda ticket: ticket.may_end.clear()
 
