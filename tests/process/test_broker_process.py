@@ -247,24 +247,6 @@ def test_the_broker_ends_with_its_parent(tmp_path):
         assert broker.started["replayed_frames"] == 0
 
 
-def test_importing_ottla_costs_nothing():
-    script = """
-        import sys
-        import pytest
-        before = set(sys.modules)
-        import ottla
-        import ottla.testing.pytest_plugin
-        print(*sorted(set(sys.modules) - before))
-        ottla.Broker
-        heavy = {"asyncio", "confluent_kafka", "msgspec", "typer", "ottla.broker"}
-        print(*sorted(heavy & set(sys.modules)))
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "ottla ottla.testing ottla.testing.pytest_plugin\n\n"
-
-
 # -- ottla broker start ---------------------------------------------------------------------------
 
 
