@@ -18,6 +18,7 @@ Records = Bytes | Sequence[Bytes]  # record batches, in one piece or in several
 _pack_int16 = Struct(">h").pack
 _pack_int32 = Struct(">i").pack
 
+_ONE_PIECE = (bytes, bytearray, memoryview)
 _NULL_INT16 = _pack_int16(-1)
 _NULL_INT32 = _pack_int32(-1)
 
@@ -92,7 +93,7 @@ def write_compact_nullable_bytes(out: bytearray, value: Bytes | None) -> None:
 def write_nullable_records(out: bytearray, value: Records | None) -> None:
     if value is None:
         out += _NULL_INT32
-    elif isinstance(value, bytes | bytearray | memoryview):
+    elif isinstance(value, _ONE_PIECE):
         write_bytes(out, value)
     else:
         out += _pack_int32(sum(map(len, value)))
@@ -103,7 +104,7 @@ def write_nullable_records(out: bytearray, value: Records | None) -> None:
 def write_compact_nullable_records(out: bytearray, value: Records | None) -> None:
     if value is None:
         out.append(0)
-    elif isinstance(value, bytes | bytearray | memoryview):
+    elif isinstance(value, _ONE_PIECE):
         write_compact_bytes(out, value)
     else:
         write_uvarint(out, sum(map(len, value)) + 1)
@@ -194,7 +195,10 @@ def write_nullable(out: bytearray, value: T | None, write: WriteItem[T]) -> None
 
 
 def write_tags(out: bytearray, tags: Sequence[tuple[int, Bytes]]) -> None:
-    """The tagged fields of a struct, given in the order of their tags."""
+    """The tagged fields of a struct, given in the order of their tags. Mostly there are none."""
+    if not tags:
+        out.append(0)
+        return
     write_uvarint(out, len(tags))
     for tag, value in tags:
         write_uvarint(out, tag)
