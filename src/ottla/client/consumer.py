@@ -67,6 +67,7 @@ class Consumer:
             "heartbeat.interval.ms": max(1, session_timeout_ms // 4),
             "partition.assignment.strategy": "range",
             "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 5,  # a full queue stops fetching for this long, not for 1 s
             "log_level": 3,
         }
         if instance_id is not None:
@@ -118,10 +119,10 @@ class Consumer:
             on_lost=lost,
         )
 
-    def assign(self, offsets: Mapping[Partition, int], *, paused: Iterable[Partition] = ()) -> None:
-        """Read exactly these partitions from these offsets, `paused` ones not yet.
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
+        """Read exactly these partitions from these offsets; -1 stands for `offset_reset`.
 
-        An offset of -1 stands for what `offset_reset` says.
+        In a group, these may be fewer than the group has assigned, and more later.
         """
         self._positions = {each: offset for each, offset in offsets.items() if offset >= 0}
         self.ended.clear()
@@ -129,9 +130,6 @@ class Consumer:
             "assign partitions",
             lambda: self._consumer.assign(list(map(self._start, offsets.items()))),
         )
-        paused = list(paused)
-        self.pause(paused)
-        self.resume(each for each in offsets if each not in paused)  # a pause outlives an assign
 
     def consume(self, count: int, timeout_s: float) -> list[tuple[Partition, list[Message]]]:
         """Up to `count` messages, gathered by partition, each partition's in order.
@@ -255,16 +253,6 @@ class Consumer:
         """The partitions read at present."""
         found = self._call("read the assignment", self._consumer.assignment)
         return [Partition(each.topic, each.partition) for each in found]
-
-    def pause(self, partitions: Iterable[Partition]) -> None:
-        """Do not read these until `resume`."""
-        asked = [confluent_kafka.TopicPartition(*each) for each in partitions]
-        self._call("pause", lambda: self._consumer.pause(asked))
-
-    def resume(self, partitions: Iterable[Partition]) -> None:
-        """Read these again."""
-        asked = [confluent_kafka.TopicPartition(*each) for each in partitions]
-        self._call("resume", lambda: self._consumer.resume(asked))
 
     def group_metadata(self) -> Any:
         """What `Producer.send_offsets` needs to know of the group: member and generation."""

@@ -15,18 +15,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from ottla.client import Admin, TopicSpec
 from ottla.ports.clock import Clock, RealClock
 from ottla.ports.failpoints import arm_from_environment
+from ottla.server.process import Broker
 from ottla.streams.dsl import Builder, Stream, check_name
 from ottla.streams.errors import TopologyError
+from ottla.streams.queries import Query, query_saved, query_tasks
 from ottla.streams.restore import TOMBSTONES_KEPT_MS
 from ottla.streams.serdes import Serde
-from ottla.streams.storage import Storage
+from ottla.streams.storage import SavedState, Storage
 from ottla.streams.topology import Topology
 from ottla.streams.worker import Worker
+
+# Retention goes by the timestamps of records, which are event time here: records of last year would
+# be deleted as soon as they are written.
+_KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +42,8 @@ class App:
 
     Args:
         name: of the consumer group, and the beginning of all names of internal topics.
-        bootstrap_servers: of Ottla or Apache Kafka.
+        bootstrap_servers: of Ottla or Apache Kafka. Without them the application brings its own
+            broker, with its data in state_dir, from the first use until `close`.
         guarantee: "exactly_once".
         state_dir: where the state is kept; one per process.
         commit_interval_ms: how often a transaction is committed: the latency of its results.
@@ -49,7 +56,7 @@ class App:
     def __init__(
         self,
         name: str,
-        bootstrap_servers: str,
+        bootstrap_servers: str | None = None,
         *,
         guarantee: str = "exactly_once",
         state_dir: str | Path = ".ottla",
@@ -66,8 +73,9 @@ class App:
         if errors not in ("stop", "dead_letter"):
             raise TopologyError(f'errors is "stop" or "dead_letter", not {errors!r}')
         self.name = name
-        self.bootstrap_servers = bootstrap_servers
         self.state_dir = Path(state_dir) / name
+        self._bootstrap_servers = bootstrap_servers
+        self._broker: Broker | None = None
         self.dead_letter_topic: str | None = None
         self._builder = Builder(name)
         self._commit_interval_ms = commit_interval_ms
@@ -76,8 +84,31 @@ class App:
         self._clock = clock or RealClock()
         self._worker_name = worker
         self._worker: Worker | None = None
+        self._running = False
         if errors == "dead_letter":
             self.dead_letters()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Of the cluster; starts the application's own broker if there is no other."""
+        if self._bootstrap_servers is not None:
+            return self._bootstrap_servers
+        if self._broker is None:
+            self._broker = Broker(self.state_dir / "broker")
+            self._broker.start()
+        return self._broker.bootstrap_servers
+
+    def close(self) -> None:
+        """Stop the application's own broker, if it has one."""
+        if self._broker is not None:
+            self._broker.close()
+            self._broker = None
 
     def stream(
         self,
@@ -135,15 +166,28 @@ class App:
                 session_timeout_ms=self._session_timeout_ms,
                 dead_letter_topic=self.dead_letter_topic,
             )
+            self._running = True
             with _stopped_by_signals(self.stop):
                 self._worker.run(until)
         finally:
+            self._running = False
             storage.close()
 
     def stop(self) -> None:
         """Let `run` commit and return. From any thread."""
         if self._worker is not None:
             self._worker.stop()
+
+    def query(self, store: str) -> Query:
+        """Ask for the committed state of a table, by its name.
+
+        While this application runs here: its own partitions, as of the last commit. Otherwise
+        what is saved in state_dir, by whoever works there. Raises StreamsError.
+        """
+        topology = self.topology()
+        if self._running and self._worker is not None:
+            return query_tasks(topology, self._worker.engine.tasks, store)
+        return query_saved(topology, SavedState(self.state_dir), store)
 
     def metrics(self) -> dict[str, int]:
         """Counters since the start: records_in, records_out, dead_letters, commits, aborts, ...
@@ -172,9 +216,7 @@ def create_internal_topics(admin: Admin, topology: Topology, dead_letters: str |
     most = max(counts[topic] for topic in external) if external else 1
     for topic, partitions in wanted.items():
         counts.setdefault(topic, partitions or most)
-        specs.append(
-            TopicSpec(topic, counts[topic], {"cleanup.policy": "delete", "retention.ms": "-1"})
-        )
+        specs.append(TopicSpec(topic, counts[topic], _KEEP))
     for sub in subs:
         sizes = {topic: counts[topic] for topic in sub.source_topics}
         if len(set(sizes.values())) > 1:
@@ -191,9 +233,9 @@ def create_internal_topics(admin: Admin, topology: Topology, dead_letters: str |
             specs.append(TopicSpec(name, max(sizes.values()), config))
         for _, step in sub.sinks:
             if not step.internal:
-                specs.append(TopicSpec(step.topic, max(sizes.values())))
+                specs.append(TopicSpec(step.topic, max(sizes.values()), _KEEP))
     if dead_letters is not None:
-        specs.append(TopicSpec(dead_letters))
+        specs.append(TopicSpec(dead_letters, 1, _KEEP))
     made = admin.create_topics(each for each in specs if each.name not in existing)
     if made:
         _log.info("made topics %s", ", ".join(made))

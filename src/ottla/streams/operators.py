@@ -1,5 +1,6 @@
 """The code of each step: what the compiler writes for it into the loop."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -323,17 +324,19 @@ def write_close(w: Writer, name: str, node: t.Node, step: t.AggregateStep) -> No
             with w.block("try:"):
                 if w.rollback:
                     w.put("undone.clear()")
-                w.put(f"v = {_live_result(w, step)}")
+                w.put("v = None")
+                w.put(f"v = {_live_result(step)}")
                 inner = Flow("v", "t", step.store.key_serde, raw="raw")
                 w.children(node, "final", _windowed(inner, step, "start", "v", "t"))
             with w.block("except Exception as error:"):
-                w.put("task.fail_window(error, m, raw, start)")
+                w.put("task.fail_window(error, m, raw, start, v)")
 
 
-def _live_result(w: Writer, step: t.AggregateStep) -> str:
+def _live_result(step: t.AggregateStep) -> str:
     if not step.aggregations:
         return "thaw(live)"
-    names = [f"live[{number}]" for number in range(9 * len(step.aggregations))]
+    slots = sum(len(each.initial) for _, each in step.aggregations)
+    names = [f"live[{number}]" for number in range(slots)]
     if step.single and len(step.aggregations[0][1].initial) == 1:
         names = ["live"]
     results, position = [], 0
@@ -343,6 +346,13 @@ def _live_result(w: Writer, step: t.AggregateStep) -> str:
         results.append((name, each.result.format(**own)))
         position += count
     return _result(step, results)
+
+
+def result_of(step: t.AggregateStep) -> Callable[[Any], Any]:
+    """The function from the live form of a stored value to the result."""
+    names: dict[str, Any] = {"thaw": thaw}
+    function: Callable[[Any], Any] = eval(f"lambda live: {_live_result(step)}", names)
+    return function
 
 
 def _step(node: t.Node, kind: type[Any]) -> Any:

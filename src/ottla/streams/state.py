@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from ottla.ports.errors import DataDamaged
 from ottla.ports.invariants import invariant
 from ottla.streams.errors import StreamsError
 from ottla.streams.storage import Storage, StoreChanges, StoreMeta
@@ -322,9 +323,8 @@ class Store:
         return self._storage.scan(self.file, prefix, _after(prefix))
 
     def decode(self, data: bytes) -> Any:
-        """A live value from its bytes. Raises InvariantBroken on a format not known."""
-        invariant(data[:1] == _FORMAT, "unknown format of a stored value", store=self.spec.name)
-        return self.codec.decode(data[1:])
+        """A live value from its bytes. Raises DataDamaged on a format not known."""
+        return decode_value(self.codec, data, self.spec.name)
 
     def committed(self, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:
         """Committed pairs with `start` <= key < `end` (keys with their prefix), from any thread."""
@@ -340,6 +340,16 @@ class Store:
                     if start <= key and (end is None or key < end):
                         found[key] = data
         return sorted((key, data) for key, data in found.items() if data is not None)
+
+
+def decode_value(codec: Codec, data: bytes, store: str) -> Any:
+    """A live value from its bytes. Raises DataDamaged on a format not known."""
+    if data[:1] != _FORMAT:
+        raise DataDamaged(
+            f"store {store!r} has a value of format {data[:1].hex() or 'nothing'}; this version "
+            f"reads format {_FORMAT.hex()}. A newer version wrote it, or something else did"
+        )
+    return codec.decode(data[1:])
 
 
 def _after(prefix: bytes) -> bytes | None:

@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from ottla.client import Message
 from ottla.streams import topology as t
 from ottla.streams.compiler import Program
@@ -102,16 +104,17 @@ class Task:
         self._dead_letter(message.key(), message.value(), message.timestamp()[1], headers)
 
     def fail_window(
-        self, error: Exception, message: Message | None, raw: bytes, start: int
+        self, error: Exception, message: Message | None, raw: bytes, start: int, result: Any
     ) -> None:
-        """What came of a closed window failed: its dead letter has the key of the window.
+        """What came of a closed window failed: its dead letter has the window's key and result.
 
         `message` is the record that moved the clock, None if the clock moved by itself.
         """
         step = self._blame(error, message)
         headers = _headers(self._place(message), step, error, [])
         timestamp_ms = 0 if message is None else message.timestamp()[1]
-        self._dead_letter(raw + start.to_bytes(8, "big"), None, timestamp_ms, headers)
+        value = orjson.dumps(result, default=repr)
+        self._dead_letter(raw + start.to_bytes(8, "big"), value, timestamp_ms, headers)
 
     def _blame(self, error: Exception, message: Message | None) -> str:
         step = self.program.step_of(error.__traceback__)

@@ -3,7 +3,7 @@
 Fence, then look, then work. The producer is started first, which ends whatever a dead predecessor
 with the same transactional.id left open; then the group hands out partitions, their committed
 offsets are read, the stores are restored, and only then does a task read its input. Tasks that are
-restoring do not hold up the others: their partitions are paused.
+restoring do not hold up the others: their partitions are not read yet.
 
 What can go wrong, and what is done:
 
@@ -69,6 +69,7 @@ class Worker:
         self._failures = 0
         self._reopen = False
         self._stopping = False
+        self._lag = 0
         self._assigned: list[Partition] = []
         self.admin = Admin(bootstrap_servers)
         producer = self._new_producer()
@@ -100,7 +101,7 @@ class Worker:
         counters = dict.fromkeys(("records_in", "records_out", "commits", "aborts"), 0)
         counters |= self.engine.totals
         counters["restored"] = self.restorer.restored
-        counters["lag"] = sum(self.consumer.lag(each) for each in list(self._assigned))
+        counters["lag"] = self._lag
         return counters
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
@@ -141,6 +142,8 @@ class Worker:
         if self.engine.in_transaction and self._wait_s() <= 0:
             self.engine.commit()
             self._failures = 0
+        if not self.engine.in_transaction:
+            self._lag = sum(map(self.consumer.lag, self._assigned))
 
     def _wait_s(self) -> float:
         if not self.engine.in_transaction:
@@ -199,7 +202,7 @@ class Worker:
         """Take note; the tasks are opened outside of the callback."""
         self._assigned = partitions
         self._reopen = True
-        self.consumer.assign(dict.fromkeys(partitions, -1), paused=partitions)
+        self.consumer.assign({})
 
     def _on_revoke(self, partitions: list[Partition]) -> None:
         """The last moment at which this generation may commit."""
@@ -242,12 +245,13 @@ class Worker:
         self._read_on()
 
     def _read_on(self) -> None:
-        """Read all assigned partitions from where the tasks are; those that restore wait."""
-        offsets = {each: self.engine.next_offset(each) for each in self._assigned}
-        paused = [
-            each for each in self._assigned if self.restorer.restoring(self.engine.task_id(each))
-        ]
-        self.consumer.assign(offsets, paused=paused)
+        """Read from where the tasks are, those that are restored; the others follow."""
+        offsets = {
+            each: self.engine.next_offset(each)
+            for each in self._assigned
+            if not self.restorer.restoring(self.engine.task_id(each))
+        }
+        self.consumer.assign(offsets)
 
     def _give_up(self) -> None:
         """Stop after a failure: what is open is aborted, what is committed is saved."""
