@@ -3,7 +3,7 @@
 REQUEST_BYTES_MAX = 104_857_600  # socket.request.max.bytes
 MESSAGE_BYTES_MAX = 1_048_588  # message.max.bytes: one record batch, with its 12 bytes of overhead
 DECOMPRESSED_BYTES_MAX = 268_435_456  # what one compressed batch may grow to
-ARRAY_ELEMENTS_MAX = 1_000_000  # elements one request may name in all its arrays together
+ARRAY_ELEMENTS_MAX = 200_000  # elements one request may name in all its arrays together
 IN_FLIGHT_REQUESTS_MAX = 100  # per connection; beyond it the socket is not read
 IN_FLIGHT_BYTES_MAX = 104_857_600  # per connection, in requests that are not answered yet
 HELD_BYTES_MAX = 536_870_912  # in requests, whole or not, of all connections together

@@ -1,0 +1,297 @@
+"""The client work of each row. A function gets a running broker and a time, and gives figures.
+
+The clients are librdkafka (confluent-kafka) and the Java client with Kafka's own tools; nothing
+here knows which broker it talks to.
+"""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from tests.kafka_runner import class_path, compile_java, java, run_class
+
+from bench.brokers import Running
+
+Figures = dict[str, float]
+Work = Callable[[Running, float], Figures]
+_PARTITIONS = 4
+_QUIET = {"log_level": 0}
+
+
+def new_topic(broker: Running, partitions: int = _PARTITIONS) -> str:
+    """A topic of its own for each run, so that nothing is left of the one before."""
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers} | _QUIET)
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
+    return name
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which this share of `values` lies."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+# -- transactions ------------------------------------------------------------------------------
+
+
+def transactions(producers: int, records: int) -> Work:
+    """librdkafka producers that commit back to back, `records` over 4 partitions each time."""
+
+    def work(broker: Running, seconds: float) -> Figures:
+        topic = new_topic(broker)
+        begin = threading.Barrier(producers)
+        latencies_ms: list[list[float]] = [[] for _ in range(producers)]
+        spans_s = [0.0] * producers
+
+        def one(number: int) -> None:
+            producer = Producer(
+                {
+                    "bootstrap.servers": broker.bootstrap_servers,
+                    "transactional.id": f"{topic}-{number}",
+                    "linger.ms": 0,
+                }
+                | _QUIET
+            )
+            producer.init_transactions(30)
+            _transaction(producer, topic, records)  # warm: partitions known, connections open
+            begin.wait()
+            began_s = time.perf_counter()
+            while (spent_s := time.perf_counter() - began_s) < seconds:
+                _transaction(producer, topic, records)
+                latencies_ms[number].append((time.perf_counter() - began_s - spent_s) * 1e3)
+            spans_s[number] = time.perf_counter() - began_s
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(producers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        everything = [value for values in latencies_ms for value in values]
+        return {
+            "tx/s": len(everything) / max(spans_s),
+            "p50 ms": percentile(everything, 0.5),
+            "p99 ms": percentile(everything, 0.99),
+        }
+
+    return work
+
+
+def _transaction(producer: Producer, topic: str, records: int) -> None:
+    producer.begin_transaction()
+    for number in range(records):
+        producer.produce(topic, b"x" * 100, partition=number % _PARTITIONS)
+    producer.commit_transaction(60)
+
+
+def java_transactions(records: int) -> Work:
+    """One Java producer that commits back to back."""
+
+    def work(broker: Running, seconds: float) -> Figures:
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(__file__).parent / "java" / "Transactions.java"
+            classes = compile_java([source], Path(directory))
+            finished = subprocess.run(
+                [
+                    *(java(), "-cp", classes, "Transactions", broker.bootstrap_servers),
+                    *(new_topic(broker), str(records), str(seconds)),
+                ],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=seconds + 60,
+            )
+        figures: Figures = json.loads(finished.stdout.splitlines()[-1])
+        return figures
+
+    return work
+
+
+# -- produce -----------------------------------------------------------------------------------
+
+
+def produce(record_bytes: int) -> Work:
+    """librdkafka, idempotent, as fast as it goes, batches of up to 1 MB."""
+
+    def work(broker: Running, seconds: float) -> Figures:
+        producer = Producer(
+            {
+                "bootstrap.servers": broker.bootstrap_servers,
+                "enable.idempotence": True,
+                "batch.size": 1_000_000,
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 131_072,
+            }
+            | _QUIET
+        )
+        topic = new_topic(broker)
+        value = os.urandom(record_bytes)
+        sent = 0
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < seconds:
+            for _ in range(1_000):
+                _produce(producer, topic, value)
+            sent += 1_000
+            producer.poll(0)
+        if producer.flush(60):
+            raise KafkaException("not everything was delivered")
+        spent_s = time.perf_counter() - began_s
+        return {"MB/s": sent * record_bytes / spent_s / 1e6, "records/s": sent / spent_s}
+
+    return work
+
+
+def _produce(producer: Producer, topic: str, value: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value)
+        except BufferError:
+            producer.poll(0.01)
+        else:
+            return
+
+
+def produce_and_flush(broker: Running, seconds: float) -> Figures:
+    """One record at a time, each waited for."""
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True, "linger.ms": 0}
+        | _QUIET
+    )
+    topic = new_topic(broker, 1)
+    latencies_ms = []
+    producer.produce(topic, b"warm")
+    producer.flush(30)
+    began_s = time.perf_counter()
+    while (now_s := time.perf_counter()) - began_s < seconds:
+        producer.produce(topic, b"x" * 100)
+        producer.flush(30)
+        latencies_ms.append((time.perf_counter() - now_s) * 1e3)
+    return {
+        "records/s": len(latencies_ms) / (time.perf_counter() - began_s),
+        "p50 ms": percentile(latencies_ms, 0.5),
+        "p99 ms": percentile(latencies_ms, 0.99),
+    }
+
+
+def java_produce(*properties: str) -> Work:
+    """Kafka's ProducerPerformance, 1 KB records, the Java client's default batches of 16 KB."""
+
+    def work(broker: Running, seconds: float) -> Figures:
+        finished = run_class(
+            "org.apache.kafka.tools.ProducerPerformance",
+            *("--topic", new_topic(broker), "--num-records", str(int(60_000 * seconds))),
+            *("--record-size", "1024", "--throughput", "-1", "--producer-props"),
+            *(f"bootstrap.servers={broker.bootstrap_servers}", "acks=all", *properties),
+            timeout_s=600,
+        )
+        rates = re.findall(r"\(([\d.]+) MB/sec\)", finished.stdout)
+        if not rates:
+            raise RuntimeError(f"ProducerPerformance: {finished.stdout}{finished.stderr}")
+        return {"MB/s": float(rates[-1]) * 1.048576}
+
+    return work
+
+
+# -- end to end, fetch, memory -----------------------------------------------------------------
+
+
+def end_to_end(broker: Running, seconds: float) -> Figures:
+    """1,000 records a second; from before produce to after poll, in one process."""
+    topic = new_topic(broker, 1)
+    common = {"bootstrap.servers": broker.bootstrap_servers} | _QUIET
+    consumer = Consumer(
+        common | {"group.id": topic, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 500}
+    )
+    consumer.subscribe([topic])
+    producer = Producer(common | {"linger.ms": 0, "enable.idempotence": True})
+    producer.produce(topic, b"0")
+    producer.flush(30)
+    while consumer.poll(1.0) is None:
+        pass
+    count = int(seconds * 1_000)
+
+    def send() -> None:
+        began_s = time.perf_counter()
+        for number in range(count):
+            delay_s = began_s + number / 1_000 - time.perf_counter()
+            if delay_s > 0:
+                time.sleep(delay_s)
+            producer.produce(topic, str(time.perf_counter_ns()).encode())
+            producer.poll(0)
+        producer.flush(30)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    latencies_ms: list[float] = []
+    while len(latencies_ms) < count:
+        message = consumer.poll(10.0)
+        if message is None:
+            raise RuntimeError(f"{len(latencies_ms)} of {count} records arrived")
+        latencies_ms.append((time.perf_counter_ns() - int(message.value() or b"0")) / 1e6)
+    sender.join()
+    consumer.close()
+    return {"p50 ms": percentile(latencies_ms, 0.5), "p99 ms": percentile(latencies_ms, 0.99)}
+
+
+def fetch(broker: Running, seconds: float) -> Figures:
+    """Kafka's ConsumerPerformance over 1 KB records that are there already."""
+    topic = new_topic(broker, 1)
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap_servers, "batch.size": 1_000_000, "linger.ms": 20}
+        | _QUIET
+    )
+    count = int(100_000 * seconds)
+    value = os.urandom(1024)
+    for number in range(count):
+        _produce(producer, topic, value)
+        if number % 1_000 == 0:
+            producer.poll(0)
+    producer.flush(60)
+    finished = run_class(
+        "org.apache.kafka.tools.ConsumerPerformance",
+        *("--bootstrap-server", broker.bootstrap_servers, "--topic", topic),
+        *("--num-records", str(count), "--timeout", "60000"),
+        timeout_s=600,
+    )
+    rows = [line.split(", ") for line in finished.stdout.splitlines() if line[:2] == "20"]
+    if not rows:
+        raise RuntimeError(f"ConsumerPerformance: {finished.stdout}{finished.stderr}")
+    megabytes, fetch_ms = float(rows[-1][2]), float(rows[-1][7])
+    return {"MB/s": megabytes * 1.048576 / max(fetch_ms, 1) * 1e3}
+
+
+WORK: Mapping[str, Work] = {
+    "transactions: 1 librdkafka producer, 1 record": transactions(1, 1),
+    "transactions: 1 librdkafka producer, 10 records": transactions(1, 10),
+    "transactions: 1 librdkafka producer, 100 records": transactions(1, 100),
+    "transactions: 1 librdkafka producer, 1000 records": transactions(1, 1_000),
+    "transactions: 16 librdkafka producers, 10 records": transactions(16, 10),
+    "transactions: 1 Java producer, 1 record": java_transactions(1),
+    "transactions: 1 Java producer, 10 records": java_transactions(10),
+    "transactions: 1 Java producer, 100 records": java_transactions(100),
+    "transactions: 1 Java producer, 1000 records": java_transactions(1_000),
+    "produce 1 KB, librdkafka": produce(1_024),
+    "produce 100 B, librdkafka": produce(100),
+    "produce and flush, librdkafka": produce_and_flush,
+    "produce 1 KB, Java client": java_produce(),
+    "produce 1 KB, Java client, transactional": java_produce(
+        "transactional.id=bench", "transaction.timeout.ms=60000"
+    ),
+    "end to end at 1,000 records/s": end_to_end,
+    "fetch 1 KB, Java client": fetch,
+}
+
+
+def prepare() -> None:
+    """What should not be timed: the jars."""
+    class_path()
