@@ -73,7 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._identity: Connection
         self.address = ""
-        self.last_active = 0.0
+        self.last_active = server.loop_time()
 
     # -- what the loop calls ------------------------------------------------------------------
 

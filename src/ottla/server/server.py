@@ -18,6 +18,7 @@ import asyncio
 import itertools
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -156,9 +157,9 @@ class Server:
             return
 
         def run() -> None:
-            begun_s = self._loop.time()
+            begun_s = time.perf_counter()
             ticket.run()
-            self._sync_s = self._loop.time() - begun_s
+            self._sync_s = time.perf_counter() - begun_s
 
         def done(error: BaseException | None) -> None:
             self._syncing = False
@@ -238,6 +239,9 @@ class Server:
 
     def opened(self, connection: ClientConnection, identity: Connection) -> None:
         """A client has connected."""
+        if self.stopping:
+            connection.abort()
+            return
         if len(self._connections) >= CONNECTIONS_MAX:
             connection.refuse(f"{CONNECTIONS_MAX} connections are open, and that is the limit")
             return

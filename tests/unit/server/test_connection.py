@@ -1,5 +1,6 @@
 """A connection answers in the order of its requests, holds a bounded amount, and fails alone."""
 
+import asyncio
 import logging
 import socket
 import struct
@@ -268,5 +269,18 @@ def test_idle_connections_are_closed_and_waiting_ones_are_not(run, monkeypatch):
             one.core.later[b"a"]()
             one.server.settle()
             assert await waiting.receive() == [b"a"]
+
+    run(scenario())
+
+
+def test_a_young_connection_is_not_idle(run, monkeypatch):
+    monkeypatch.setattr(server, "_IDLE_CHECK_S", 0.01)
+
+    async def scenario():
+        async with running(Core()) as one:
+            client = await one.connect()
+            await asyncio.sleep(0.05)
+            client.send(b"now a")
+            assert await client.receive() == [b"a"]
 
     run(scenario())
