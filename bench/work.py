@@ -102,14 +102,17 @@ def java_transactions(records: int) -> Work:
             classes = compile_java([source], Path(directory))
             finished = subprocess.run(
                 [
-                    *(java(), "-cp", classes, "Transactions", broker.bootstrap_servers),
-                    *(new_topic(broker), str(records), str(seconds)),
+                    *(java(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes),
+                    *("Transactions", broker.bootstrap_servers, new_topic(broker)),
+                    *(str(records), str(seconds)),
                 ],
                 capture_output=True,
                 text=True,
-                check=True,
+                check=False,
                 timeout=seconds + 60,
             )
+        if finished.returncode:
+            raise RuntimeError(f"the Java producer failed on {broker.name}: {finished.stderr}")
         figures: Figures = json.loads(finished.stdout.splitlines()[-1])
         return figures
 
