@@ -95,6 +95,9 @@ def test_before_produce_v12_a_partition_must_have_been_added(
     desk.add(producer, A)
     assert desk.produce(producer, A, version=version) is None
     assert desk.produce(producer, B, A, version=version) == [error, NONE]
+    desk.add(producer, B)
+    assert desk.produce(producer, B, A, version=version) is None
+    assert desk.produce(producer, A, C, B, version=version) == [NONE, error, NONE]
     assert desk.last == []
     desk.end(producer, True, 1)
     assert desk.produce(producer, A, version=version) == [error]

@@ -65,6 +65,15 @@ def test_the_timeout_is_bounded(timeout_ms: int, error: ErrorCode) -> None:
     assert Desk().init(timeout_ms=timeout_ms).error is error
 
 
+def test_a_new_instance_brings_its_own_timeout() -> None:
+    desk = Desk()
+    desk.started()
+    desk.init(timeout_ms=10_000)
+    desk.add((0, 1), A)
+    assert desk.tick(9_999) == []
+    assert desk.tick(1) == [ID]
+
+
 def test_the_number_of_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ottla.coordinator.transactions.TRANSACTIONAL_IDS_MAX", 2)
     desk = Desk()
