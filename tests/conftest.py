@@ -27,7 +27,9 @@ def unavailable(reason: Exception) -> NoReturn:
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of one Apache Kafka broker, started at first use."""
-    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka"))
+    # Look for transactions that have timed out twice a second: the tests wait for it.
+    quick = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
+    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka"), properties=quick)
     try:
         broker.start()
     except kafka_runner.KafkaUnavailable as missing:
@@ -42,6 +44,12 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
     if request.param == "kafka":
         return str(request.getfixturevalue("kafka_bootstrap"))
     return str(request.getfixturevalue("ottla_broker_session").bootstrap_servers)
+
+
+@pytest.fixture
+def broker_name(request: pytest.FixtureRequest) -> str:
+    """Which broker `bootstrap` is in this run of the test: "ottla" or "kafka"."""
+    return str(request.node.callspec.params["bootstrap"])
 
 
 @pytest.fixture

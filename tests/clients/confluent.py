@@ -44,6 +44,10 @@ def _translation() -> Iterator[None]:
         yield
     except confluent_kafka.KafkaException as error:
         raise _translated(error.args[0]) from error
+    except SystemError as error:  # a fatal error, and a delivery report behind it
+        if not isinstance(error.__cause__, confluent_kafka.KafkaException):
+            raise
+        raise _translated(error.__cause__.args[0]) from error
 
 
 def _partition(where: TopicPartition, offset: int | None = None) -> confluent_kafka.TopicPartition:
@@ -126,7 +130,7 @@ class ConfluentProducer(Producer):
 
     def close(self) -> None:
         self._producer.purge()
-        with suppress(confluent_kafka.KafkaException):  # a fenced producer says so once more
+        with suppress(ClientError), _translation():  # one that is fenced says so once more
             self._producer.flush(5)
 
 
