@@ -6,8 +6,8 @@ from typing import Any
 
 from ottla.streams import topology as t
 from ottla.streams.aggregations import Aggregation
+from ottla.streams.codecs import DELETED, FIRST, SCALAR, TUPLE, USER, Codec, freeze, thaw
 from ottla.streams.dedupe import digester
-from ottla.streams.state import DELETED, FIRST, SCALAR, TUPLE, USER, Codec, freeze, thaw
 from ottla.streams.windows import Windowed, windowed_serde
 from ottla.streams.writer import EMIT, Emit, Flow, Writer
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ottla.streams import topology as t
+from ottla.streams.codecs import decode_value
 from ottla.streams.errors import StreamsError
 from ottla.streams.operators import codec_of, result_of
-from ottla.streams.state import decode_value, window_key
+from ottla.streams.state import window_key
 from ottla.streams.storage import SavedState
 from ottla.streams.task import Task, TaskId
 from ottla.streams.windows import Windowed

@@ -10,81 +10,22 @@ A commit folds dirty into the other two. `save` moves unsaved to the disk, now a
 A store is cut into segments: one for a table; one per window start, or per bucket of time, for a
 store that forgets. A segment is dropped at once when its time is over.
 
-Values in the layers are immutable, or MessagePack bytes of what is not: user code that changes an
-aggregate in place can so never change what another transaction will see. DELETED marks a key that
-is deleted over a layer below that may still have it.
+DELETED marks a key that is deleted over a layer below that may still have it.
 """
 
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
-from ottla.ports.errors import DataDamaged
 from ottla.ports.invariants import invariant
+from ottla.streams.codecs import DELETED, FORMAT, Codec, decode_value
 from ottla.streams.errors import StreamsError
 from ottla.streams.storage import Storage, StoreChanges, StoreMeta
-from ottla.streams.topology import STATE_FORMAT_VERSION, StoreSpec
+from ottla.streams.topology import StoreSpec
 
 KNOWN_KEYS_MAX = 200_000  # per store; beyond it the cache starts anew
-_FORMAT = bytes([STATE_FORMAT_VERSION])  # before every value, on disk and in the changelog
-_SCALARS = frozenset((int, float, str, bool))
 _segment_start = struct.Struct(">q")
-_first = struct.Struct(">qiq")
-_pack = msgspec.msgpack.encode
-_unpack = msgspec.msgpack.decode
-
-
-class _Deleted:
-    def __repr__(self) -> str:
-        return "DELETED"
-
-
-DELETED = _Deleted()
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """Between the live form of a value, kept in the layers, and its bytes."""
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-
-
-def freeze(value: Any) -> Any:
-    """The live form of a value of the user: itself if immutable, else its MessagePack bytes."""
-    return value if value.__class__ in _SCALARS else _pack(value)
-
-
-def thaw(live: Any) -> Any:
-    """A fresh value from its live form."""
-    return _unpack(live) if live.__class__ is bytes else live
-
-
-def _decode_user(data: bytes) -> Any:
-    value = _unpack(data)
-    return value if value.__class__ in _SCALARS else data
-
-
-def _encode_user(live: Any) -> bytes:
-    return live if live.__class__ is bytes else _pack(live)
-
-
-def _decode_tuple(data: bytes) -> tuple[Any, ...]:
-    return tuple(_unpack(data))
-
-
-def _encode_first(live: tuple[int, int, int]) -> bytes:
-    return _first.pack(*live)
-
-
-USER = Codec(_encode_user, _decode_user)  # scalars, or MessagePack bytes
-TUPLE = Codec(_pack, _decode_tuple)  # slots of aggregations
-SCALAR = Codec(_pack, _unpack)  # the one slot of one aggregation
-FIRST = Codec(_encode_first, _first.unpack)  # of a dedupe: clock, partition, offset of the first
 
 
 class Segment:
@@ -194,7 +135,9 @@ class Store:
         for start in sorted(self.segments, reverse=True):
             segment = self.segments[start]
             value = segment.dirty.get(key) or segment.known.get(key) or segment.load(key)
-            if value is not None and value[0] > after_ms and start not in self._dropping:
+            if value is None or value is DELETED or start in self._dropping:
+                continue
+            if value[0] > after_ms:
                 return value
         return None
 
@@ -219,7 +162,7 @@ class Store:
         prefix, encode = segment.prefix, self.codec.encode
         try:
             for key, live in layer.items():
-                yield prefix + key, None if live is DELETED else _FORMAT + encode(live)
+                yield prefix + key, None if live is DELETED else FORMAT + encode(live)
         except (OverflowError, TypeError, ValueError) as error:
             raise StreamsError(
                 f"store {self.spec.name!r} cannot store {live!r} of key {key!r}: {error}"
@@ -299,9 +242,15 @@ class Store:
         start, name = 0, key
         if self.spec.retention_ms is not None:
             start, name = _segment_start.unpack(key[:8])[0], key[8:]
-        live = DELETED if data is None else self.decode(data)
         segment = self.segment(start)
-        segment.known[name] = segment.unsaved[name] = live
+        if data is not None:
+            segment.known[name] = segment.unsaved[name] = self.decode(data)
+            return
+        segment.unsaved[name] = DELETED
+        if segment.complete:
+            segment.known.pop(name, None)
+        else:
+            segment.known[name] = DELETED  # the disk may still have it
 
     def start_anew(self) -> None:
         """Forget all, on the disk too with the next save: the changelog is read from its start."""
@@ -340,16 +289,6 @@ class Store:
                     if start <= key and (end is None or key < end):
                         found[key] = data
         return sorted((key, data) for key, data in found.items() if data is not None)
-
-
-def decode_value(codec: Codec, data: bytes, store: str) -> Any:
-    """A live value from its bytes. Raises DataDamaged on a format not known."""
-    if data[:1] != _FORMAT:
-        raise DataDamaged(
-            f"store {store!r} has a value of format {data[:1].hex() or 'nothing'}; this version "
-            f"reads format {_FORMAT.hex()}. A newer version wrote it, or something else did"
-        )
-    return codec.decode(data[1:])
 
 
 def _after(prefix: bytes) -> bytes | None:

@@ -69,9 +69,13 @@ class Storage:
         self._meta = self._env.open_db(b"meta")
         self._databases: dict[str, Database] = {}
         self._reader = self._env.begin()
+        self._closed = False
 
     def close(self) -> None:
-        """Let go of the directory. Nothing is saved by this."""
+        """Let go of the directory; again does nothing. Nothing is saved by this."""
+        if self._closed:
+            return
+        self._closed = True
         self._reader.abort()
         self._env.close()
         os.close(self._lock)
@@ -92,8 +96,9 @@ class Storage:
 
     def scan(self, file: str, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Saved pairs with `start` <= key < `end`, in the order of keys, as of this moment."""
+        database = self._database(file)
         with self._env.begin() as transaction:
-            yield from _scan(transaction, self._database(file), start, end)
+            yield from _scan(transaction, database, start, end)
 
     def save(self, changes: Iterable[StoreChanges]) -> None:
         """Write what several stores have changed, with their meta, in one transaction.

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from ottla.client import Message
+from ottla.ports.invariants import invariant
+from ottla.streams import state, storage
 from ottla.streams import topology as t
 from ottla.streams.compiler import Program
 from ottla.streams.errors import NOT_THE_RECORD, StepFailed
@@ -41,7 +43,7 @@ class Task:
         sub: t.SubTopology,
         partition: int,
         program: Program,
-        storage: Storage,
+        store_files: Storage,
         dead_letter_topic: str | None,
         totals: Counter[str],
     ) -> None:
@@ -52,7 +54,7 @@ class Task:
         for node in sub.nodes:
             if isinstance(node.step, t.DedupeStep | t.AggregateStep):
                 spec = node.step.store
-                self.stores[spec.name] = Store(spec, partition, codec_of(node.step), storage)
+                self.stores[spec.name] = Store(spec, partition, codec_of(node.step), store_files)
         self.outputs: dict[int, Any] = {
             node.id: {} if step.latest_only else [] for node, step in sub.sinks
         }
@@ -120,6 +122,7 @@ class Task:
         step = self.program.step_of(error.__traceback__)
         if isinstance(error, NOT_THE_RECORD):
             raise error
+        invariant(not _in_our_state(error), "a store failed", step=step, error=repr(error))
         if self._dead_letter_topic is None:
             reason = f"{type(error).__name__}: {error}"
             raise StepFailed(step, *self._place(message), reason) from error
@@ -223,6 +226,16 @@ class Task:
             self.wall_time_ms,
             now_ms,
         )
+
+
+def _in_our_state(error: Exception) -> bool:
+    """Whether an error came up in the code of the stores: that is no fault of a record."""
+    innermost = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        innermost = traceback.tb_frame.f_code.co_filename
+        traceback = traceback.tb_next
+    return innermost in (state.__file__, storage.__file__)
 
 
 def _headers(

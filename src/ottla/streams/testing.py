@@ -52,7 +52,8 @@ class TopologyTestDriver:
     """Runs an application on topics in memory.
 
     Args: `partitions` of the source topics that are not named in `topics`; `state_dir` to keep
-    the state in, by default a temporary one; `topics` from name to number of partitions.
+    the state in, by default a temporary one; `topics` from name to number of partitions;
+    `cluster` of an earlier driver, to go on from its topics with another version of the code.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class TopologyTestDriver:
         partitions: int = 1,
         topics: dict[str, int] | None = None,
         state_dir: str | Path | None = None,
+        cluster: MemoryCluster | None = None,
     ) -> None:
         self._app = app
         self._held = contextlib.ExitStack()
@@ -69,11 +71,15 @@ class TopologyTestDriver:
             state_dir = self._held.enter_context(tempfile.TemporaryDirectory())
         self._state_dir = Path(state_dir)
         self.clock = SimulatedClock()
-        self.cluster = MemoryCluster()
+        self.cluster = cluster or MemoryCluster()
         self._topology = app.topology()
         self._read_to: dict[Partition, int] = {}
         self._create_topics(partitions, topics or {})
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._held.close()
+            raise
 
     def _create_topics(self, partitions: int, topics: dict[str, int]) -> None:
         internal = dict(self._topology.repartitions)
