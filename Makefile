@@ -31,8 +31,8 @@ test: check     ## everything that proves a promise, under twenty minutes
 bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios
 	$(BIN)/python -m bench
 
-soak: $(READY)  ## long campaigns: more kills, more examples (HOURS=n)
-	OTTLA_SOAK=1 $(BIN)/pytest -q -p no:timeout tests/properties tests/crash tests/process
+soak: $(READY)  ## long campaigns: more kills, more examples 
+	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process
 
 kafka: $(READY) ## Apache Kafka in the foreground, for looking and comparing
 	$(BIN)/python -m tests.kafka_runner

@@ -62,7 +62,7 @@ class MarkerRecord(msgspec.Struct, tag="marker", frozen=True, array_like=True):
 
 
 class OffsetRecord(msgspec.Struct, tag="offset", frozen=True, array_like=True):
-    """A committed offset of a group, or with `producer_id` >= 0 one that waits for its transaction."""
+    """A group's committed offset; with `producer_id` >= 0 one that waits for its transaction."""
 
     group_id: str
     topic: str

@@ -129,7 +129,11 @@ def _admit(
     if not places:
         return
     header = places[0][2].header
-    if any(batch.header.producer_id != header.producer_id for _, _, batch in places):
+    identity = (header.producer_id, header.producer_epoch)
+    if any(
+        (batch.header.producer_id, batch.header.producer_epoch) != identity
+        for _, _, batch in places
+    ):
         errors: list[ErrorCode] | None = [ErrorCode.INVALID_PRODUCER_ID_MAPPING] * len(places)
     else:
         outcome = broker.transactions.admit_produce(
