@@ -19,6 +19,8 @@ FUNCTION_LINES_MAX = 70
 LINE_LENGTH_MAX = 100
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|t" + r"mp)(?:/|\b)")
+MADE_FOR_TESTS = re.compile(r"ottla(\.\w+)?\.testing\b")
+PRAGMA = re.compile(r"\s+# (type: ignore|noqa)\b.*$")  # counts for as little as it does in ruff
 # Loaded by their place in the package, not by name.
 LOADED_BY_PLACE = re.compile(r"ottla\.(broker\.handlers\.k\d\d_|wire\.messages\.)\w+")
 
@@ -89,7 +91,7 @@ def test_lines_are_short():
         at(path, number)
         for path in python_files()
         for number, line in enumerate(text_of(path).splitlines(), 1)
-        if len(line) > LINE_LENGTH_MAX
+        if len(PRAGMA.sub("", line)) > LINE_LENGTH_MAX
     )
 
 
@@ -102,6 +104,7 @@ def test_no_path_of_somebodys_machine():
 
 
 def test_only_commands_print():
+    """Elsewhere a print names its stream."""
     no_breaches(
         at(path, node.lineno)
         for path in python_files("src")
@@ -110,6 +113,7 @@ def test_only_commands_print():
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
+        and not any(keyword.arg == "file" for keyword in node.keywords)
     )
 
 
@@ -148,12 +152,12 @@ def entry_points() -> set[str]:
 
 
 def test_every_module_is_used():
-    """By the package itself; what `ottla.testing` offers counts as used when our tests use it."""
+    """By the package itself, or by our tests if it is made for tests: ours and other people's."""
     used = entry_points()
     for path in python_files("src"):
         used.update(name for name in named_modules(path) if name != module_name(path))
     for path in python_files("tests"):
-        used.update(name for name in named_modules(path) if name.startswith("ottla.testing."))
+        used.update(name for name in named_modules(path) if MADE_FOR_TESTS.match(name))
     no_breaches(
         at(path)
         for path in python_files("src")

@@ -24,42 +24,48 @@ class Durability(StrEnum):
     OS = "os"
 
 
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Where it keeps its data; made if not there.")
+]
+Listen = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 is any free port.")
+]
+Advertise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="What clients are told to connect to, if that is another one."
+    ),
+]
+When = Annotated[
+    Durability,
+    typer.Option(
+        help="Acknowledge once the disk has the data (fsync), or once the operating system "
+        "has it (os): faster, but a power cut may lose what was acknowledged."
+    ),
+]
+Partitions = Annotated[
+    int,
+    typer.Option(
+        min=1, max=10_000, metavar="N", help="Partitions of a topic made without a number."
+    ),
+]
+NoAutoCreate = Annotated[
+    bool, typer.Option("--no-auto-create-topics", help="Do not make topics at their first use.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")
+]
+
+
 @app.command()
 def start(
-    data: Annotated[
-        Path,
-        typer.Option("--data", metavar="DIR", help="Where it keeps its data; made if not there."),
-    ],
-    listen: Annotated[
-        str,
-        typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 is any free port."),
-    ] = "127.0.0.1:9092",
-    advertise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="What clients are told to connect to, if that is another one."
-        ),
-    ] = None,
-    durability: Annotated[
-        Durability,
-        typer.Option(
-            help="Acknowledge once the disk has the data (fsync), or once the operating system "
-            "has it (os): faster, but a power cut may lose what was acknowledged."
-        ),
-    ] = Durability.FSYNC,
-    num_partitions: Annotated[
-        int,
-        typer.Option(
-            min=1, max=10_000, metavar="N", help="Partitions of a topic made without a number."
-        ),
-    ] = 1,
-    no_auto_create_topics: Annotated[
-        bool,
-        typer.Option("--no-auto-create-topics", help="Do not make topics at their first use."),
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")
-    ] = False,
+    data: Data,
+    listen: Listen = "127.0.0.1:9092",
+    advertise: Advertise = None,
+    durability: When = Durability.FSYNC,
+    num_partitions: Partitions = 1,
+    no_auto_create_topics: NoAutoCreate = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a broker in the foreground until Ctrl-C or SIGTERM.
 
