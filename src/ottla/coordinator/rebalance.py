@@ -38,6 +38,8 @@ from ottla.wire.messages.sync_group import SyncGroupResponse
 # even know its id), so its session cannot tell whether it is still there: classic.new.member.join
 # .timeout.ms, not configurable in Kafka either.
 NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000
+# How often a join phase that nobody came to is looked at, whatever timeout the members asked for.
+JOIN_RETRY_MS_MIN = 1_000
 
 
 class Rebalancer:
@@ -253,7 +255,8 @@ class Rebalancer:
             return
         if not group.elect_leader():
             # Static members only, none of them here: their sessions decide.
-            group.join_deadline_ms = group.by(now_ms + group.rebalance_timeout_ms)
+            again_ms = max(group.rebalance_timeout_ms, JOIN_RETRY_MS_MIN)
+            group.join_deadline_ms = group.by(now_ms + again_ms)
             return
         group.initial_rebalance = False
         group.generation_id += 1

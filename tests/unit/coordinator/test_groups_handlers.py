@@ -255,15 +255,18 @@ def test_an_offset_commit_is_answered_once_it_is_durable(
 def test_a_full_disk_refuses_offsets_and_generations(
     broker: InProcessBroker, client: InProcessClient
 ) -> None:
-    joined = client.request(join_request(), 3)
     assert isinstance(broker.disk, SimulatedDisk)
+    broker.sync()
     broker.disk.free = 0
-    # The broker looks at the disk after each sync.
-    client.request(CreateTopicsRequest(topics=[CreatableTopic("u", 1, 1)]), 7)
-    committed = client.request(commit_request(broker, 9, 1), 9)
+    full = InProcessBroker(broker.disk, broker.clock)
+    client = full.connect()
+    committed = client.request(commit_request(full, 9, 1), 9)
     assert committed.topics[0].partitions[0].error_code == ErrorCode.NOT_COORDINATOR
-    synced = client.request(SyncGroupRequest(GROUP, 1, joined.member_id), 3)
-    assert synced.error_code == ErrorCode.NOT_COORDINATOR
+    joined = client.request(join_request(), 3)
+    sync = SyncGroupRequest(GROUP, 1, joined.member_id)
+    assert client.request(sync, 3).error_code == ErrorCode.NOT_COORDINATOR
+    broker.disk.free = 1 << 40
+    assert client.request(sync, 3).error_code == ErrorCode.NONE
 
 
 @pytest.mark.parametrize("version", range(1, 11))

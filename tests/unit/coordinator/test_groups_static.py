@@ -153,6 +153,18 @@ def test_static_members_none_of_whom_come_are_waited_for_until_their_sessions_en
     assert driver.state() == "Empty"
 
 
+@pytest.mark.parametrize("rebalance_ms", [0, -1])
+def test_no_rebalance_timeout_keeps_the_timer_busy(rebalance_ms: int) -> None:
+    driver = Driver()
+    token = driver.send_join(instance="one", rebalance_ms=rebalance_ms)
+    member_id = driver.joined(token).member_id
+    driver.assign([member_id], 1)
+    dynamic, _ = driver.start_member(rebalance_ms=rebalance_ms)
+    driver.leave((dynamic, None))
+    driver.advance(SESSION_MS)
+    assert driver.state() == "Empty"
+
+
 def test_an_administrator_removes_static_members_by_instance_id() -> None:
     driver = Driver()
     leader, _ = static_group(driver, "one", "two")

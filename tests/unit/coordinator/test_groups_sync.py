@@ -150,6 +150,20 @@ def test_a_member_that_waits_need_not_heartbeat() -> None:
     assert driver.heartbeat(leader, generation + 1) == ErrorCode.NONE
 
 
+def test_the_session_of_a_new_member_begins_with_its_first_generation() -> None:
+    driver = Driver()
+    (leader,), _ = driver.stable_group(1)
+    follower, _ = driver.start_member()
+    driver.advance(SESSION_MS // 2)
+    driver.send_join(leader)
+    driver.send_sync(leader, 2)
+    driver.advance(SESSION_MS - 1)
+    assert driver.heartbeat(leader, 2) == ErrorCode.NONE
+    driver.advance(1)
+    assert driver.heartbeat(leader, 2) == ErrorCode.REBALANCE_IN_PROGRESS
+    assert driver.heartbeat(follower, 2) == ErrorCode.UNKNOWN_MEMBER_ID
+
+
 def test_a_new_member_waits_five_minutes_at_most() -> None:
     driver = Driver()
     (leader,), generation = driver.stable_group(1, rebalance_ms=1_000_000)
