@@ -5,16 +5,21 @@ a reply says, whether a change or a refusal, never rests on what a power cut cou
 is durable already the answer leaves at once.
 """
 
+import logging
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ottla.ports.disk import Buffer
+from ottla.ports.errors import InvariantBroken, ProtocolError
 from ottla.wire.frame import RequestHeader, encode_response
 from ottla.wire.message import Message
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
+
+logger = logging.getLogger(__name__)
 
 Send = Callable[[Sequence[Buffer] | None], None]
 B = TypeVar("B")
@@ -71,7 +76,15 @@ class Request(Generic[B]):
         self._send(None)
 
     def _encode(self, response: Message) -> Sequence[Buffer]:
+        """The answer's frame. One that cannot be written closes the connection, not the broker."""
         header = self.header
-        return [
-            encode_response(header.api_key, header.api_version, header.correlation_id, response)
-        ]
+        try:
+            frame = encode_response(
+                header.api_key, header.api_version, header.correlation_id, response
+            )
+        except (InvariantBroken, struct.error, ValueError, TypeError) as error:
+            logger.exception("the answer cannot be written: %r", response)
+            raise ProtocolError(
+                f"API key {header.api_key} version {header.api_version} could not be answered"
+            ) from error
+        return [frame]

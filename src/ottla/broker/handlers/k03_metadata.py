@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _NO_ID = UUID(int=0)
+_BY_ID_VERSION = 12
 
 
 @api(3, 0, 13)
@@ -39,7 +40,12 @@ def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
         may_create = broker.config.auto_create_topics and (
             request.version < 4 or body.allow_auto_topic_creation
         )
-        topics = [_find(broker, wanted, may_create) for wanted in body.topics]
+        topics = [
+            _find(broker, wanted, may_create)
+            if request.version >= _BY_ID_VERSION or _is_by_name(wanted)
+            else _failed("", wanted.topic_id, ErrorCode.INVALID_REQUEST)
+            for wanted in body.topics
+        ]
     request.respond(
         MetadataResponse(
             brokers=[
@@ -50,6 +56,10 @@ def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
             topics=topics,
         )
     )
+
+
+def _is_by_name(wanted: MetadataRequestTopic) -> bool:
+    return wanted.name is not None and wanted.topic_id == _NO_ID
 
 
 def _find(
