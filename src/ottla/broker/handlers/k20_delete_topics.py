@@ -1,7 +1,8 @@
 """DeleteTopics: v1-6.
 
 Behaviour: the topic is gone for everyone at once, durable before the answer; its files go with the
-next checkpoint. An open transaction that touched it ends without it.
+next checkpoint. An open transaction that touched it ends without it, and the groups' offsets for
+it are forgotten: a topic made anew with its name begins anew.
 Versions: v5 error message, v6 by name or by id.
 """
 
@@ -52,6 +53,7 @@ def _delete(
             name=name, topic_id=topic_id or UUID(int=0), error_code=code, error_message=None
         )
     partitions = topic.partitions
-    broker.commit([TopicDeleted(topic.topic_id.bytes)])
+    offsets = broker.groups.delete_topic(topic.name)
+    broker.commit([TopicDeleted(topic.topic_id.bytes), *offsets])
     broker.wake(partitions)
     return DeletableTopicResult(name=topic.name, topic_id=topic.topic_id, error_code=ErrorCode.NONE)
