@@ -5,9 +5,11 @@ It says what can be read and written. What a broker serves is its registry's aff
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from importlib import import_module
 
 from ottla.wire.message import Message
-from ottla.wire.messages.index import MESSAGES
+from ottla.wire.messages.index import APIS
 
 
 class ApiKey(IntEnum):
@@ -67,32 +69,33 @@ class ApiKey(IntEnum):
     DESCRIBE_TOPIC_PARTITIONS = 75
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Api:
-    """One API: its messages and their versions.
+    """One API: its versions and its messages, whose module is loaded when they are first used.
 
+    A broker serves some of the APIs, and a program that starts one should not wait for all of them.
     From `flexible_from` on, headers and bodies have tagged fields (KIP-482).
     """
 
     key: ApiKey
     name: str
-    request: type[Message]
-    response: type[Message]
+    module: str
     min_version: int
     max_version: int
     flexible_from: int
 
+    @cached_property
+    def request(self) -> type[Message]:
+        return self._message("Request")
 
-def _api(key: int, request: type[Message], response: type[Message]) -> Api:
-    return Api(
-        ApiKey(key),
-        request.__name__.removesuffix("Request"),
-        request,
-        response,
-        request.MIN_VERSION,
-        request.MAX_VERSION,
-        request.FLEXIBLE_FROM,
-    )
+    @cached_property
+    def response(self) -> type[Message]:
+        return self._message("Response")
+
+    def _message(self, kind: str) -> type[Message]:
+        module = import_module(f"ottla.wire.messages.{self.module}")
+        message: type[Message] = getattr(module, self.name + kind)
+        return message
 
 
-API: dict[int, Api] = {key: _api(key, *messages) for key, messages in MESSAGES.items()}
+API: dict[int, Api] = {row[0]: Api(ApiKey(row[0]), *row[1:]) for row in APIS}

@@ -45,14 +45,18 @@ def generate() -> dict[str, str]:
 
 
 def index_text(apis: list[Api]) -> str:
-    lines = [f'"""All messages, by API key. {GENERATED}."""', ""]
-    lines.append("from ottla.wire.message import Message")
-    for api in sorted(apis, key=lambda api: api.module):
-        names = [f"{api.name}Request", f"{api.name}Response"]
-        lines += import_lines(f"ottla.wire.messages.{api.module}", names)
-    lines += ["", "MESSAGES: dict[int, tuple[type[Message], type[Message]]] = {"]
-    lines += [f"    {api.key}: ({api.name}Request, {api.name}Response)," for api in apis]
-    return "\n".join([*lines, "}", ""])
+    lines = [f'"""The APIs. {GENERATED}."""', ""]
+    lines += ["from ottla.wire.message import NEVER_FLEXIBLE", ""]
+    lines.append("# Key, name, module, first and last version, first flexible version.")
+    lines.append("APIS: tuple[tuple[int, str, str, int, int, int], ...] = (")
+    for api in apis:
+        versions = f"{api.versions.first}, {api.versions.last}, {first_flexible(api)}"
+        lines.append(f'    ({api.key}, "{api.name}", "{api.module}", {versions}),')
+    return "\n".join([*lines, ")", ""])
+
+
+def first_flexible(api: Api) -> str:
+    return str(api.flexible.first) if api.flexible.first < FOREVER else "NEVER_FLEXIBLE"
 
 
 def module_text(api: Api) -> str:
@@ -155,13 +159,12 @@ def class_lines(module: Module, struct: Struct) -> Lines:
     else:
         lines += ["    __slots__ = (", *(f"        {name}," for name in names), "    )"]
     if is_message:
-        flexible = api.flexible.first if api.flexible.first < FOREVER else "NEVER_FLEXIBLE"
         lines += [
             "",
             f"    API_KEY = {api.key}",
             f"    MIN_VERSION = {api.versions.first}",
             f"    MAX_VERSION = {api.versions.last}",
-            f"    FLEXIBLE_FROM = {flexible}",
+            f"    FLEXIBLE_FROM = {first_flexible(api)}",
         ]
     lines += ["", "    def __init__(", "        self,"]
     for field in struct.fields:
