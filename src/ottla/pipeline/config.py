@@ -211,8 +211,11 @@ def _aggregate(node: Node) -> Aggregate:
 
 
 def _destination(node: Node, aggregate: Aggregate | None) -> tuple[Node, SinkOptions]:
+    columns: list[tuple[str, str]] = []
+    if aggregate is not None and aggregate.window is not None:
+        columns.append((WINDOW_COLUMN, "timestamp"))
     if not isinstance(node.value, Mapping):
-        return node, SinkOptions(key=aggregate.key_columns if aggregate else ())
+        return node, SinkOptions(aggregate.key_columns if aggregate else (), tuple(columns))
     fields = node.fields(("url", "key", "columns", "schema"), required=("url",))
     key = fields["key"].names() if "key" in fields else ()
     if aggregate is not None:
@@ -222,7 +225,6 @@ def _destination(node: Node, aggregate: Aggregate | None) -> tuple[Node, SinkOpt
                 f"{', '.join(aggregate.key_columns)}: leave key out, or name just these"
             )
         key = aggregate.key_columns
-    columns = []
     for name, place, kind in fields["columns"].entries() if "columns" in fields else ():
         _check_column(name, place)
         columns.append((name, kind.choice(COLUMN_TYPES)))

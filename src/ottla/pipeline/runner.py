@@ -18,6 +18,7 @@ from typing import Any, Self
 import orjson
 
 from ottla.client import Admin, ClientError, Consumer, Partition
+from ottla.pipeline.access import RUNNING_FILE
 from ottla.pipeline.display import Display, NoDisplay, Snapshot
 from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
@@ -47,7 +48,8 @@ class PipelineRun:
         state_dir: where the embedded broker and the state of the transformations live.
         bootstrap_servers: a broker to use instead of the embedded one.
         follow: do not end when everything was read.
-        on_tick: called at each look at the workers, some 20 times a second; for tests and demos.
+        on_tick: called at each look at the workers, some 20 times a second; while it gives true
+            the run does not end. For tests and demonstrations.
         failpoints: role to OTTLA_FAILPOINTS, for the first start of that worker.
     Raises PipelineStopped when a person has to act, ClientError when the broker cannot be used,
     BrokerFailed when the embedded one cannot start.
@@ -61,7 +63,7 @@ class PipelineRun:
         bootstrap_servers: str | None = None,
         follow: bool = False,
         display: Display | None = None,
-        on_tick: Callable[["PipelineRun"], None] | None = None,
+        on_tick: Callable[["PipelineRun"], bool] | None = None,
         failpoints: dict[str, str] | None = None,
     ) -> None:
         self.spec = spec
@@ -86,6 +88,8 @@ class PipelineRun:
             self.broker = Broker(self.state_dir / "broker")
             self.broker.start()
             self.bootstrap_servers = self.broker.bootstrap_servers
+            running = orjson.dumps({"bootstrap_servers": self.bootstrap_servers})
+            (self.state_dir / RUNNING_FILE).write_bytes(running)
         try:
             make_topics(self.spec, self.bootstrap_servers)
             file = self._freeze()
@@ -113,9 +117,8 @@ class PipelineRun:
         finished = False
         while not finished and not self.stop_requested:
             self._look()
-            if self._on_tick is not None:
-                self._on_tick(self)
-            finished = not self._follow and self._is_finished()
+            held = self._on_tick is not None and self._on_tick(self)
+            finished = not held and not self._follow and self._is_finished()
             time.sleep(_LOOK_INTERVAL_S)
         seconds = time.monotonic() - began
         self._stop_workers()
@@ -250,4 +253,5 @@ class PipelineRun:
         self._stop_workers()
         self._display.close()
         if self.broker is not None:
+            (self.state_dir / RUNNING_FILE).unlink(missing_ok=True)
             self.broker.close()

@@ -18,7 +18,7 @@ from ottla.pipeline.dead_letters import SOURCE_COLUMN
 from ottla.pipeline.errors import Fenced, PipelineStopped, SinkAway
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.reports import Reporter
-from ottla.pipeline.sinks.open import open_sink
+from ottla.pipeline.sinks.open import open_for
 from ottla.pipeline.sinks.sink import (
     Batch,
     Move,
@@ -26,10 +26,8 @@ from ottla.pipeline.sinks.sink import (
     RefusedRow,
     Sink,
     SinkRow,
-    SinkTarget,
 )
 from ottla.pipeline.topics import make_topics
-from ottla.pipeline.urls import DatabaseSink
 from ottla.ports.invariants import invariant
 
 _BATCH_ROWS = 5_000
@@ -50,6 +48,7 @@ class SinkWorker:
         self._report = report
         self._stop = stop
         self._positions: dict[int, Position] = {}
+        self._lag = 0
         self._rows = 0
         self._dead = 0
         self._committed = 0
@@ -59,7 +58,7 @@ class SinkWorker:
         """Work until `stop`. Raises Fenced, PipelineStopped or ClientError."""
         count = make_topics(self._spec, self._bootstrap_servers)[self._topic]
         topic_id = Admin(self._bootstrap_servers).topic_ids([self._topic])[self._topic]
-        sink = self._open(topic_id)
+        sink = open_for(self._spec, topic_id, owner=f"{socket.gethostname()}:{os.getpid()}")
         consumer = Consumer(
             self._bootstrap_servers, group_id=f"{self._spec.name}-sink", offset_reset="error"
         )
@@ -75,20 +74,6 @@ class SinkWorker:
             consumer.close()
             sink.close()
 
-    def _open(self, topic_id: str) -> Sink:
-        spec = self._spec
-        invariant(isinstance(spec.sink, DatabaseSink), "a sink worker needs a database")
-        database: DatabaseSink = spec.sink  # type: ignore[assignment]
-        target = SinkTarget(
-            pipeline=spec.name,
-            topic=self._topic,
-            topic_id=topic_id,
-            table=database.table,
-            options=spec.sink_options,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-        )
-        return open_sink(database.scheme, database.address, target)
-
     def _claim(self, sink: Sink, start_offsets: dict[int, int]) -> None:
         for backoff_s in self._backoffs():
             try:
@@ -101,6 +86,7 @@ class SinkWorker:
     def _step(self, sink: Sink, consumer: Consumer) -> None:
         """Gather a batch and put it in; if the destination is away, find out what is in."""
         batch = self._gather(consumer)
+        self._lag = sum(consumer.lag(each) for each in consumer.positions())
         if not batch.moves:
             self._report.progress(**self._facts())
             return
@@ -195,6 +181,7 @@ class SinkWorker:
 
     def _facts(self) -> dict[str, Any]:
         return {
+            "lag": self._lag,
             "rows": self._rows,
             "dead": self._dead,
             "committed": self._committed,

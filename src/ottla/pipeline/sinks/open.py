@@ -1,7 +1,10 @@
 """Which class serves which URL."""
 
+from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.sinks.sink import Sink, SinkTarget
 from ottla.pipeline.sinks.sqlite import SqliteSink
+from ottla.pipeline.urls import DatabaseSink
+from ottla.ports.errors import InvariantBroken
 
 
 def open_sink(scheme: str, address: str, target: SinkTarget) -> Sink:
@@ -11,3 +14,19 @@ def open_sink(scheme: str, address: str, target: SinkTarget) -> Sink:
     from ottla.pipeline.sinks.postgres import PostgresSink
 
     return PostgresSink(address, target)
+
+
+def open_for(spec: PipelineSpec, topic_id: str, owner: str) -> Sink:
+    """The sink of a pipeline, not connected yet."""
+    if not isinstance(spec.sink, DatabaseSink):
+        raise InvariantBroken(f"pipeline {spec.name} has no database as its destination")
+    database = spec.sink
+    target = SinkTarget(
+        pipeline=spec.name,
+        topic=spec.output_topic,
+        topic_id=topic_id,
+        table=database.table,
+        options=spec.sink_options,
+        owner=owner,
+    )
+    return open_sink(database.scheme, database.address, target)

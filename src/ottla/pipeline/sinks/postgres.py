@@ -64,7 +64,8 @@ CREATE TABLE IF NOT EXISTS {OFFSETS_TABLE} (
   pipeline text NOT NULL, topic text NOT NULL, partition integer NOT NULL,
   topic_id text NOT NULL, epoch bigint NOT NULL, next_offset bigint NOT NULL,
   owner text NOT NULL, backend_pid integer, backend_start timestamptz,
-  records_total bigint NOT NULL DEFAULT 0, updated_at timestamptz NOT NULL DEFAULT now(),
+  records_total bigint NOT NULL DEFAULT 0, batches_total bigint NOT NULL DEFAULT 0,
+  updated_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (pipeline, topic, partition)) WITH (fillfactor = 50);
 CREATE TABLE IF NOT EXISTS {DEAD_LETTERS_TABLE} (
   pipeline text NOT NULL, topic text NOT NULL, partition integer NOT NULL, "offset" bigint NOT NULL,
@@ -248,7 +249,7 @@ class PostgresSink(Sink):
         columns = list(zip(*moves, strict=True))
         return self._db.execute(
             f"UPDATE {OFFSETS_TABLE} o SET next_offset = v.new, updated_at = now(), "
-            "records_total = o.records_total + v.n "
+            "batches_total = o.batches_total + 1, records_total = o.records_total + v.n "
             "FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) "
             "v(partition, epoch, old, new, n) WHERE o.pipeline = %s AND o.topic = %s AND "
             "o.partition = v.partition AND o.epoch = v.epoch AND o.next_offset = v.old",

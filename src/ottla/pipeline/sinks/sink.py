@@ -186,6 +186,12 @@ class Sink(ABC):
                 )
         return positions
 
+    def check_table(self) -> None:
+        """See whether the table, if it is there, can be written to by key. Raises PipelineStopped,
+        SinkAway."""
+        with self._transaction():
+            self._table_columns()
+
     def write(self, batch: Batch) -> Written:
         """Put a batch in, whole or not at all.
 

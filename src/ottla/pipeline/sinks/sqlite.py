@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS {OFFSETS_TABLE} (
   pipeline TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
   topic_id TEXT NOT NULL, epoch INTEGER NOT NULL, next_offset INTEGER NOT NULL,
   owner TEXT NOT NULL, records_total INTEGER NOT NULL DEFAULT 0,
+  batches_total INTEGER NOT NULL DEFAULT 0,
   updated_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
   PRIMARY KEY (pipeline, topic, partition)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS {DEAD_LETTERS_TABLE} (
@@ -179,8 +180,8 @@ class SqliteSink(Sink):
         for move in moves:
             moved += self._db.execute(
                 f"UPDATE {OFFSETS_TABLE} SET next_offset = ?, updated_at = CURRENT_TIMESTAMP, "
-                "records_total = records_total + ? WHERE pipeline = ? AND topic = ? "
-                "AND partition = ? AND epoch = ? AND next_offset = ?",
+                "batches_total = batches_total + 1, records_total = records_total + ? "
+                "WHERE pipeline = ? AND topic = ? AND partition = ? AND epoch = ? AND next_offset = ?",
                 (
                     move.new,
                     move.rows,

@@ -25,8 +25,8 @@ from ottla.pipeline.sources.files import FilePosition, FileReader, find_files, s
 from ottla.pipeline.sources.rows import Parsed
 from ottla.pipeline.topics import make_topics, read_topic
 from ottla.pipeline.urls import FileSource
+from ottla.ports.errors import InvariantBroken
 from ottla.ports.failpoints import failpoint
-from ottla.ports.invariants import invariant
 
 _FOLLOW_INTERVAL_S = 0.5
 _RETRY_WAIT_S = 0.5
@@ -48,9 +48,10 @@ class SourceWorker:
         *,
         follow: bool = False,
     ) -> None:
-        invariant(isinstance(spec.source, FileSource), "a source worker needs files")
+        if not isinstance(spec.source, FileSource):
+            raise InvariantBroken(f"pipeline {spec.name} has no files as its source")
         self._spec = spec
-        self._source: FileSource = spec.source  # type: ignore[assignment]
+        self._source = spec.source
         self._bootstrap_servers = bootstrap_servers
         self._report = report
         self._stop = stop
