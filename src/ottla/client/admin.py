@@ -21,6 +21,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from ottla.client.errors import ClientError, Fatal, TimedOut, kafka_error, translate
 from ottla.client.types import Partition
 
+_RETRY_S = 0.05
+# A topic that was just made is known before its leader serves it.
+_NOT_YET = frozenset(
+    (
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._TIMED_OUT,
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
@@ -86,7 +97,7 @@ class Admin:
         while missing := set(names).difference(self.partition_counts(names)):
             if time.monotonic() > deadline:
                 raise TimedOut(f"topics {sorted(missing)} did not appear in {self._timeout_s} s")
-            time.sleep(0.05)
+            time.sleep(_RETRY_S)
 
     def partition_counts(self, topics: Iterable[str] | None = None) -> dict[str, int]:
         """How many partitions topics have; those that do not exist are left out."""
@@ -142,19 +153,27 @@ class Admin:
             if isolation == "read_committed"
             else IsolationLevel.READ_UNCOMMITTED
         )
-        asked = {TopicPartition(*each): spec for each in partitions}
-        if not asked:
-            return {}
-        found = {}
-        for each, future in self._admin.list_offsets(
-            asked, isolation_level=level, request_timeout=self._timeout_s
-        ).items():
-            try:
-                found[Partition(each.topic, each.partition)] = future.result().offset
-            except KafkaException as error:
-                raise translate(
-                    kafka_error(error), f"list offsets of {each.topic}-{each.partition}"
-                ) from error
+        found: dict[Partition, int] = {}
+        left = dict.fromkeys(partitions)
+        deadline = time.monotonic() + self._timeout_s
+        while left:
+            asked = {TopicPartition(*each): spec for each in left}
+            answers = self._admin.list_offsets(
+                asked, isolation_level=level, request_timeout=self._timeout_s
+            )
+            for each, future in answers.items():
+                partition = Partition(each.topic, each.partition)
+                try:
+                    found[partition] = future.result().offset
+                    del left[partition]
+                except KafkaException as error:
+                    again = kafka_error(error).code() in _NOT_YET and time.monotonic() < deadline
+                    if not again:
+                        raise translate(
+                            kafka_error(error), f"list offsets of {partition}"
+                        ) from error
+            if left:
+                time.sleep(_RETRY_S)
         return found
 
 

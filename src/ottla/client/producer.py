@@ -25,7 +25,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import confluent_kafka
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from ottla.client.errors import (
     Abortable,
@@ -145,7 +145,7 @@ class Producer:
             raise Fatal(f"cannot send to {topic}: {self.state.value}")
         self._raise_failed()
         self._produce(topic, value, key, partition, timestamp_ms, headers)
-        self._producer.poll(0)
+        self._poll(0)
 
     def send_rows(
         self,
@@ -163,8 +163,8 @@ class Producer:
             except KafkaException as error:
                 raise self._translated(error, f"send to {topic}") from error
             if count % _POLL_EVERY == 0:
-                self._producer.poll(0)
-        self._producer.poll(0)
+                self._poll(0)
+        self._poll(0)
         self._raise_failed()
 
     def send_with_offset(
@@ -188,7 +188,10 @@ class Producer:
 
         Raises TimedOut when the broker is too slow, Fatal when a record could not be delivered.
         """
-        left = self._producer.flush(self._timeout_s)
+        try:
+            left = self._producer.flush(self._timeout_s)
+        except KafkaException as error:
+            raise self._translated(error, "flush") from error
         self._raise_failed()
         if left:
             raise TimedOut(
@@ -310,7 +313,7 @@ class Producer:
                 )
                 return
             except BufferError:  # the queue is full: let it drain
-                self._producer.poll(_QUEUE_FULL_WAIT_S)
+                self._poll(_QUEUE_FULL_WAIT_S)
                 if time.monotonic() > deadline:
                     raise TimedOut(
                         f"cannot send to {topic}: the queue stayed full for {self._timeout_s} s. "
@@ -330,13 +333,24 @@ class Producer:
                 again = kafka_error(error).retriable() and time.monotonic() < deadline
                 if not again:
                     raise self._translated(error, doing) from error
-                self._producer.poll(0.01)
+                self._poll(0.01)
+
+    def _poll(self, timeout_s: float) -> None:
+        """Take note of answers. Raises the fatal error of the producer, once it has one."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            raise self._translated(error, "go on") from error
 
     def _translated(self, error: KafkaException, doing: str) -> ClientError:
-        ours = translate(kafka_error(error), doing)
-        if isinstance(ours, Fatal) and (
-            isinstance(ours, ProducerFenced) or kafka_error(error).fatal()
-        ):
+        found = kafka_error(error)
+        if found.code() == KafkaError._FATAL:  # says only that there is another error: ask for it
+            try:
+                self._producer.poll(0)
+            except KafkaException as real:
+                found = kafka_error(real)
+        ours = translate(found, doing)
+        if isinstance(ours, ProducerFenced) or found.fatal():
             self._producer.purge()
             self.state = State.CLOSED
         return ours
