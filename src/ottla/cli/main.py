@@ -1,11 +1,11 @@
 """The `ottla` command: one line here for each group of commands, a module for each group."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from ottla.cli import broker
+import ottla
+from ottla.cli import broker, plan, run
 
 app = typer.Typer(
     name="ottla",
@@ -17,11 +17,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(broker.app, name="broker")
+for command in (run.run, plan.plan, plan.check):
+    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ottla {version('ottla')}")
+        typer.echo(f"ottla {ottla.__version__}")
         raise typer.Exit
 
 
