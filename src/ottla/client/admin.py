@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from ottla.client.errors import ClientError, Fatal, TimedOut, kafka_error, translate
+from ottla.client.settings import CONNECTION
 from ottla.client.types import Partition
 
 _RETRY_S = 0.05
@@ -57,7 +58,7 @@ class Admin:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self._timeout_s = timeout_ms / 1000
-        settings: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 3}
+        settings = CONNECTION | {"bootstrap.servers": bootstrap_servers, "log_level": 2}
         try:
             self._admin = AdminClient(settings | dict(config or {}))
         except KafkaException as error:

@@ -13,6 +13,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from ottla.client.errors import Fatal, kafka_error, translate
+from ottla.client.settings import CONNECTION
 from ottla.client.types import Message, Partition, Position
 
 _END = KafkaError._PARTITION_EOF
@@ -56,6 +57,7 @@ class Consumer:
         self.group_id = group_id
         self._timeout_s = timeout_ms / 1000
         settings: dict[str, Any] = {
+            **CONNECTION,
             "bootstrap.servers": bootstrap_servers,
             "group.id": group_id,
             "isolation.level": isolation,
@@ -68,7 +70,7 @@ class Consumer:
             "partition.assignment.strategy": "range",
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 5,  # a full queue stops fetching for this long, not for 1 s
-            "log_level": 3,
+            "log_level": 2,
         }
         if instance_id is not None:
             settings["group.instance.id"] = instance_id

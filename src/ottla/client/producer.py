@@ -37,6 +37,7 @@ from ottla.client.errors import (
     kafka_error,
     translate,
 )
+from ottla.client.settings import CONNECTION
 from ottla.client.types import Headers, Partition, Position
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Producer:
         self.transactional_id = transactional_id
         self._timeout_s = timeout_ms / 1000
         settings: dict[str, Any] = {
+            **CONNECTION,
             "bootstrap.servers": bootstrap_servers,
             "enable.idempotence": True,
             "linger.ms": linger_ms,
@@ -100,7 +102,7 @@ class Producer:
             "queue.buffering.max.kbytes": 1_048_576,
             "batch.size": 1_000_000,
             "message.timeout.ms": max(timeout_ms, 60_000),
-            "log_level": 3,
+            "log_level": 2,
         }
         if transactional_id is not None:
             settings |= {
