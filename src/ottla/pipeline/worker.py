@@ -31,6 +31,8 @@ EXIT_FENCED = 4
 EXIT_AGAIN = 1
 _REPORT_INTERVAL_S = 0.25
 _STDIN = 0
+_STOP_LIMIT_S = 30.0
+_HANG_LIMIT_S = 60.0
 
 
 def main(arguments: list[str]) -> int:
@@ -62,6 +64,9 @@ def _watch_stdin(stop: threading.Event) -> None:
     while os.read(_STDIN, 1024):
         pass
     stop.set()
+    time.sleep(_STOP_LIMIT_S)
+    print("the worker did not end in time", file=sys.stderr)
+    os._exit(EXIT_AGAIN)
 
 
 def _run_source(
@@ -94,13 +99,24 @@ def _run_streams(
     partitions = counts[spec.input_topic]
     app = build_app(spec, bootstrap_servers, Path(content["state_dir"]), partitions)
 
+    turned_at = time.monotonic()
+
+    def until() -> bool:
+        nonlocal turned_at
+        turned_at = time.monotonic()
+        return stop.is_set()
+
     def tell() -> None:
         while not stop.wait(_REPORT_INTERVAL_S):
             report.progress(now=True, **app.metrics(), at=time.time())
+            if time.monotonic() - turned_at > _HANG_LIMIT_S:
+                # Its successor fences it and begins at what is committed: nothing is lost.
+                print(f"no turn of the loop in {_HANG_LIMIT_S} s", file=sys.stderr)
+                os._exit(EXIT_AGAIN)
 
     threading.Thread(target=tell, daemon=True).start()
     try:
-        app.run(until=stop.is_set)
+        app.run(until=until)
     except StateInUse as error:
         raise Fenced(str(error)) from error
     except StreamsError as error:
