@@ -186,7 +186,7 @@ def test_the_broker_dies_and_comes_back(
     """Kill -9 of the broker, three times, while workers are in the middle of it."""
     job = Job(unique("app"), ottla_broker.bootstrap_servers, tmp_path, partitions=2)
     try:
-        worker = job.start(failpoints="")
+        worker = job.start()
         for _ in range(3):
             job.write(1_000)
             time.sleep(1)
