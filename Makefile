@@ -22,7 +22,7 @@ check: $(READY) ## under a minute: ruff, mypy, import-linter, tidy, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/unit
 
 test: check     ## everything that proves a promise, under twenty minutes

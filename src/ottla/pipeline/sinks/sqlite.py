@@ -181,7 +181,8 @@ class SqliteSink(Sink):
             moved += self._db.execute(
                 f"UPDATE {OFFSETS_TABLE} SET next_offset = ?, updated_at = CURRENT_TIMESTAMP, "
                 "batches_total = batches_total + 1, records_total = records_total + ? "
-                "WHERE pipeline = ? AND topic = ? AND partition = ? AND epoch = ? AND next_offset = ?",
+                "WHERE pipeline = ? AND topic = ? AND partition = ? "
+                "AND epoch = ? AND next_offset = ?",
                 (
                     move.new,
                     move.rows,
