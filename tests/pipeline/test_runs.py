@@ -26,7 +26,7 @@ from tests.pipeline.workers import dead_letters_in, rows_in
 
 COUNT = 4_000
 SALES: dict[str, Any] = {
-    "from": "file:sales*.csv?bytes_per_transaction=3000",
+    "from": "file:sales*.csv?bytes_per_transaction=30000",
     "timestamp": "at",
     "dedupe": {"key": "id", "window": "30d"},
     "aggregate": {
@@ -39,16 +39,18 @@ SALES: dict[str, Any] = {
 }
 
 
-def write_sales(directory: Path, seed: int) -> dict[tuple[str, str], tuple[int, int, int]]:
+def write_sales(
+    directory: Path, seed: int, count: int = COUNT
+) -> dict[tuple[str, str], tuple[int, int, int]]:
     """A file in which a tenth of the rows comes twice; what its aggregate must be."""
     chance = random.Random(seed)
     results: dict[tuple[str, str], list[int]] = defaultdict(list)
     with (directory / "sales.csv").open("w", newline="") as file:
         write = csv.writer(file).writerow
         write(["id", "city", "at", "amount"])
-        for number in range(COUNT):
+        for number in range(count):
             city = chance.choice(["Oslo", "Paris", "Lima", "Kyoto"])
-            hour = f"2024-05-01T{number * 20 // COUNT:02}"
+            hour = f"2024-05-01T{number * 20 // count:02}"
             amount = chance.randrange(100)
             row = [number, city, f"{hour}:{chance.randrange(60):02}:00Z", amount]
             results[city, f"{hour}:00:00Z"].append(amount)
@@ -110,7 +112,7 @@ def test_an_aggregate_is_that_of_the_file_without_its_repeats(tmp_path: Path) ->
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_with_every_part_killed_at_random_the_result_is_the_same(tmp_path: Path, seed: int) -> None:
-    expected = write_sales(tmp_path, seed)
+    expected = write_sales(tmp_path, seed, count=60_000)
     killer = Killer(seed, kills=12)
     assert run(make(tmp_path, SALES), on_tick=killer).finished
     assert killer.left == 0
@@ -119,7 +121,7 @@ def test_with_every_part_killed_at_random_the_result_is_the_same(tmp_path: Path,
 
 @pytest.mark.postgres
 def test_into_postgres_with_every_part_killed(tmp_path: Path, postgres_url: str) -> None:
-    expected = write_sales(tmp_path, seed=3)
+    expected = write_sales(tmp_path, seed=3, count=40_000)
     spec = make(tmp_path, SALES, to=f"{postgres_url}?table=sales")
     assert run(spec, on_tick=Killer(3, kills=8)).finished
     with psycopg.connect(postgres_url) as connection:

@@ -23,7 +23,7 @@ from ottla.pipeline.display import Display, NoDisplay, Snapshot
 from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.processes import State, WorkerProcess
-from ottla.pipeline.topics import make_topics, nothing_behind
+from ottla.pipeline.topics import CHECK_TIMEOUT_MS, make_topics, nothing_behind
 from ottla.server.process import Broker
 
 _LOOK_INTERVAL_S = 0.05
@@ -197,7 +197,7 @@ class PipelineRun:
         source = self.workers.get("source")
         if source is not None and source.state is not State.DONE:
             return False
-        if time.monotonic() < self._next_check:
+        if time.monotonic() < self._next_check or not (self.broker is None or self.broker.running):
             return False
         try:
             self._transformed = self._transformed or self._is_transformed()
@@ -214,12 +214,14 @@ class PipelineRun:
             return True
         if streams.report.get("lag", 1) > 0:
             return False
-        counts = Admin(self.bootstrap_servers).partition_counts()
+        counts = Admin(self.bootstrap_servers, timeout_ms=CHECK_TIMEOUT_MS).partition_counts()
         topics = [self.spec.input_topic]
         prefix = f"{self.spec.name}-dedupe-", f"{self.spec.name}-aggregate-by"
         topics += [t for t in counts if t.startswith(prefix) and t.endswith("-repartition")]
         partitions = [Partition(topic, n) for topic in topics for n in range(counts[topic])]
-        with Consumer(self.bootstrap_servers, group_id=self.spec.name) as consumer:
+        with Consumer(
+            self.bootstrap_servers, group_id=self.spec.name, timeout_ms=CHECK_TIMEOUT_MS
+        ) as consumer:
             committed = consumer.committed(partitions)
         offsets = {each: max(0, position.offset) for each, position in committed.items()}
         return nothing_behind(self.bootstrap_servers, offsets)

@@ -1,5 +1,6 @@
 """The topics of a pipeline: making them, reading one from its start to its end."""
 
+import time
 from collections.abc import Iterator
 
 from ottla.client import Admin, Consumer, Message, Partition, TopicSpec
@@ -12,6 +13,7 @@ _COMPACTED = {"cleanup.policy": "compact"}
 _KEPT = {"retention.ms": "-1"}
 _BATCH = 5_000
 _POLL_S = 0.2
+CHECK_TIMEOUT_MS = 3_000  # of questions that are asked again anyway
 
 
 def make_topics(spec: PipelineSpec, bootstrap_servers: str) -> dict[str, int]:
@@ -56,11 +58,15 @@ def read_topic(bootstrap_servers: str, topic: str, start: int = 0) -> Iterator[M
 def nothing_behind(bootstrap_servers: str, offsets: dict[Partition, int]) -> bool:
     """Whether there is no committed record at or behind these offsets.
 
-    Offsets alone cannot tell: transaction markers take offsets too. Raises ClientError.
+    Offsets alone cannot tell: transaction markers take offsets too. False as well when the broker
+    does not answer soon. Raises ClientError.
     """
-    with Consumer(bootstrap_servers, group_id="ottla-end-check") as consumer:
+    deadline = time.monotonic() + CHECK_TIMEOUT_MS / 1000
+    with Consumer(
+        bootstrap_servers, group_id="ottla-end-check", timeout_ms=CHECK_TIMEOUT_MS
+    ) as consumer:
         consumer.assign(offsets)
         while not all(map(consumer.at_end, offsets)):
-            if consumer.consume(1, _POLL_S):
+            if consumer.consume(1, _POLL_S) or time.monotonic() > deadline:
                 return False
     return True
