@@ -2,15 +2,20 @@
 
 The moments are moments of the work, not of the clock: a part is killed when a random share of the
 rows has been read (the source) or has reached the database (all others). So every kill hits a
-pipeline that is working, on fast machines and on slow ones.
+pipeline that is working, on fast machines and on slow ones. But shares move when something is
+committed, and a kill just then would spare every transaction: so each waits a random moment more,
+and finds the part somewhere in the middle of its work.
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 
 from ottla.pipeline.processes import State
 from ottla.pipeline.runner import PipelineRun
+
+DELAY_S_MAX = 0.4  # longer than a transaction takes
 
 PARTS = ("broker", "source", "streams", "sink")
 
@@ -29,6 +34,7 @@ class Chaos:
         self.counts: Counter[str] = Counter()
         self.share_delivered = 0.0
         self._chance = chance
+        self._due: dict[str, float] = {}  # parts whose moment has come, and when they are killed
         self._total = total
         self._delivered = delivered
         parts = [PARTS[number % len(PARTS)] for number in range(kills)]
@@ -47,8 +53,12 @@ class Chaos:
         self.share_delivered = self._delivered(run)
         if run.workers["source"].state is State.DONE:
             self._spread("source")
+        now = time.monotonic()
         for part, moments in self._moments.items():
-            if moments and self._share(run, part) >= moments[0] and self._kill(run, part):
+            if moments and part not in self._due and self._share(run, part) >= moments[0]:
+                self._due[part] = now + self._chance.uniform(0, DELAY_S_MAX)
+            if moments and now >= self._due.get(part, now + 1) and self._kill(run, part):
+                del self._due[part]
                 moments.pop(0)
                 self.counts[part] += 1
         return self.left > 0
@@ -61,6 +71,7 @@ class Chaos:
             moments.append(self._chance.uniform(self.share_delivered, 0.95))
             moments.sort()
         self._moments[part] = []
+        self._due.pop(part, None)
 
     def _share(self, run: PipelineRun, part: str) -> float:
         if part != "source":
