@@ -10,6 +10,7 @@ HELD_BYTES_MAX = 536_870_912  # in requests, whole or not, of all connections to
 UNSENT_BYTES_MAX = 268_435_456  # per connection, in answers that the client does not read
 CONNECTION_IDLE_MS_MAX = 600_000  # connections.max.idle.ms
 CONNECTIONS_MAX = 10_000
+FETCH_BYTES_MAX = 57_671_680  # fetch.max.bytes: one answer, whatever the client asks for
 FETCH_SESSIONS_MAX = 1_000  # max.incremental.fetch.session.cache.slots
 TOPIC_NAME_LENGTH_MAX = 249
 PARTITIONS_PER_TOPIC_MAX = 10_000

@@ -3,6 +3,9 @@
 from typing import Any
 from uuid import UUID
 
+import pytest
+
+from ottla.broker.handlers import k01_fetch
 from ottla.ports.errors import ErrorCode
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.wire.messages.delete_topics import DeleteTopicsRequest
@@ -127,6 +130,17 @@ def test_the_limit_of_bytes_goes_over_all_partitions_but_for_the_first_batch(
         produce(client, "t", "x" * 500, partition=partition)
     response = client.send(fetch_request(("t", 0, 0), ("t", 1, 0), max_bytes=100), 11).response
     assert values(response) == {("t", 0): ["x" * 500], ("t", 1): []}
+
+
+def test_the_broker_has_a_limit_of_its_own(
+    client: InProcessClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(k01_fetch, "FETCH_BYTES_MAX", 1_000)
+    create(client, "t")
+    for _ in range(4):
+        produce(client, "t", "x" * 400)
+    response = client.send(fetch_request(("t", 0, 0), max_bytes=2**31 - 1), 11).response
+    assert values(response) == {("t", 0): ["x" * 400, "x" * 400]}
 
 
 class TestSessions:

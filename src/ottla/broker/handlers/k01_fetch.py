@@ -23,6 +23,7 @@ from ottla.broker.registry import api
 from ottla.broker.waiters import Waiter
 from ottla.log.partition import Partition
 from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.limits import FETCH_BYTES_MAX
 from ottla.wire.messages.fetch import (
     AbortedTransaction,
     FetchableTopicResponse,
@@ -129,7 +130,7 @@ class _Fetch:
     def attempt(self, *, last: bool) -> bool:
         """Answer if there is enough, or if it is the `last` attempt."""
         body = self._request.body
-        bytes_left = body.max_bytes
+        bytes_left = min(body.max_bytes, FETCH_BYTES_MAX)
         got_bytes, has_error = 0, False
         answers: list[tuple[FetchedPartition, PartitionData]] = []
         for wanted in self._wanted:
