@@ -18,10 +18,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from ottla.audit.ledger import Audit
+from ottla.cli.audit import balance
 from ottla.pipeline.config import build
 from ottla.pipeline.errors import PipelineStopped
+from ottla.pipeline.inspect import inspect
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.runner import PipelineRun, RunResult
+from ottla.server.process import Broker
 from tests.pipeline.workers import dead_letters_in, rows_in
 
 COUNT = 4_000
@@ -68,6 +72,12 @@ def run(spec: PipelineSpec, **how: Any) -> RunResult:
         return pipeline.run()
 
 
+def audit(spec: PipelineSpec) -> Audit:
+    """Start the pipeline's broker once more and balance its books."""
+    with Broker(spec.base / "state" / "broker") as broker:
+        return balance(spec, inspect(spec, broker.bootstrap_servers))
+
+
 def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
     connection = sqlite3.connect(path)
     try:
@@ -104,19 +114,43 @@ class Killer:
 
 def test_an_aggregate_is_that_of_the_file_without_its_repeats(tmp_path: Path) -> None:
     expected = write_sales(tmp_path, seed=1)
-    result = run(make(tmp_path, SALES))
+    spec = make(tmp_path, SALES)
+    result = run(spec)
     assert result.finished
     assert results(tmp_path) == expected
     assert result.snapshot.duplicates == result.snapshot.rows_in - COUNT
+    found = audit(spec)
+    assert found.exact
+    assert dict(found.ledger.lines())["deduplicated"] == result.snapshot.duplicates
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_with_every_part_killed_at_random_the_result_is_the_same(tmp_path: Path, seed: int) -> None:
     expected = write_sales(tmp_path, seed, count=60_000)
     killer = Killer(seed, kills=12)
-    assert run(make(tmp_path, SALES), on_tick=killer).finished
+    spec = make(tmp_path, SALES)
+    assert run(spec, on_tick=killer).finished
     assert killer.left == 0
     assert results(tmp_path) == expected
+    assert audit(spec).exact
+
+
+def test_an_audit_finds_what_was_tampered_with(tmp_path: Path) -> None:
+    write_sales(tmp_path, seed=6)
+    spec = make(tmp_path, SALES)
+    run(spec)
+    change(tmp_path / "out.db", "UPDATE sales SET sales = sales + 1 WHERE rowid = 1")
+    found = audit(spec)
+    assert not found.exact
+    [wrong] = [finding for finding in found.findings if not finding.agrees]
+    assert (wrong.what, wrong.expected - wrong.found) == ("results in the destination", 1)
+
+
+def change(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
 
 
 @pytest.mark.postgres
@@ -191,6 +225,17 @@ def test_each_row_that_fails_is_a_dead_letter_with_file_line_and_reason(tmp_path
     assert refused == [("in.csv:8", "n", "'7' is text, the column is integer")]
     assert result.snapshot.dead == 4
     assert result.snapshot.duplicates == 1
+    found = audit(spec)
+    assert found.exact
+    assert dict(found.ledger.lines()) == {
+        "read": 9,
+        "made": 1,
+        "out": 4,
+        "deduplicated": 1,
+        "filtered": 1,
+        "dead": 4,
+        "open": 0,
+    }
 
 
 def test_a_row_without_a_key_is_a_dead_letter_and_not_a_duplicate(tmp_path: Path) -> None:
@@ -220,6 +265,7 @@ def test_rows_that_come_after_their_window_are_dead_letters(tmp_path: Path) -> N
         [late] = dead_letters_in(pipeline.bootstrap_servers, "p-dead-letters")
     assert late.source == "in.csv:4"
     assert "after its window of time had closed" in late.reason
+    assert audit(spec).exact
     assert query(tmp_path / "out.db", "SELECT window_start, n FROM t ORDER BY 1") == [
         ("2024-01-01T00:00:00Z", 1),
         ("2024-01-05T00:00:00Z", 2),
@@ -274,6 +320,13 @@ def test_the_command_runs_a_description_and_says_what_it_did(tmp_path: Path) -> 
     assert "3 in · 1 deduplicated · 2 out · 1 dead · 0 lag" in done.stdout
     assert "1 rows are dead letters; ottla dlq p.yaml lists them" in done.stdout
     assert query(tmp_path / "out.db", "SELECT id, v FROM t ORDER BY id") == [(1, "a"), (2, "b")]
+    listed = ottla("dlq", "p.yaml", "--raw", cwd=tmp_path)
+    assert listed.stdout == "in.csv:5: 2 columns are named, the row has 1\n    3\n"
+    audited = ottla("audit", "p.yaml", cwd=tmp_path)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert audited.stdout.endswith("exact\n")
+    checked = ottla("check", "p.yaml", cwd=tmp_path)
+    assert checked.stdout.count("ok ") == 2
     assert sorted(path.name for path in (tmp_path / ".ottla" / "p").iterdir()) == [
         "broker",
         "pipeline.json",

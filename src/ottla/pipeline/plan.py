@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from ottla.pipeline.compile import load_function
 from ottla.pipeline.dead_letters import SOURCE_COLUMN
 from ottla.pipeline.errors import ConfigError
 from ottla.pipeline.expressions import Expression
@@ -32,6 +31,7 @@ from ottla.pipeline.model import (
 )
 from ottla.pipeline.nodes import nearest
 from ottla.pipeline.sources.files import find_files
+from ottla.pipeline.steps import load_function
 from ottla.pipeline.urls import DatabaseSink, FileSource, KafkaTopic
 
 _HEADER_BYTES = 1 << 20

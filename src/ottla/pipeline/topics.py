@@ -39,16 +39,21 @@ def make_topics(spec: PipelineSpec, bootstrap_servers: str) -> dict[str, int]:
     return admin.partition_counts(names)
 
 
-def read_topic(bootstrap_servers: str, topic: str, start: int = 0) -> Iterator[Message]:
+def read_topic(
+    bootstrap_servers: str, topic: str, start_offsets: dict[int, int] | None = None
+) -> Iterator[Message]:
     """What is committed in a topic now, partition by partition; nothing if it is not there.
 
-    Raises ClientError.
+    `start_offsets` by partition, where it is not the beginning. Raises ClientError.
     """
+    starts = start_offsets or {}
     counts = Admin(bootstrap_servers).partition_counts([topic])
     partitions = [Partition(topic, number) for number in range(counts.get(topic, 0))]
     with Consumer(bootstrap_servers, group_id=f"{topic}-reader") as consumer:
         for partition in partitions:
-            first = max(start, consumer.end_offsets([partition])[partition][0])
+            first = max(
+                starts.get(partition.partition, 0), consumer.end_offsets([partition])[partition][0]
+            )
             consumer.assign({partition: first})
             while not consumer.at_end(partition):
                 for _, messages in consumer.consume(_BATCH, _POLL_S):

@@ -27,12 +27,15 @@ from ottla.pipeline.sinks.sink import (
     RowRefused,
     Sink,
     SinkTarget,
+    Totals,
 )
 from ottla.pipeline.urls import redacted
 
 _CONNECT_TIMEOUT_S = 5
 _LOCK_TIMEOUT_MS = 2_000
 _IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+_OF_TOPIC = "WHERE pipeline = %s AND topic = %s"
+_ISO_TIME = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
 _STAGE = sql.Identifier("_ottla_stage")
 _TYPES: dict[str, LiteralString] = {
     "integer": "bigint",
@@ -117,11 +120,48 @@ class PostgresSink(Sink):
     def recorded(self) -> dict[int, Position]:
         with self._errors():
             found = self._fetch(
-                f"SELECT partition, epoch, next_offset FROM {OFFSETS_TABLE} "
-                "WHERE pipeline = %s AND topic = %s",
+                f"SELECT partition, epoch, next_offset FROM {OFFSETS_TABLE} {_OF_TOPIC}",
                 (self.target.pipeline, self.target.topic),
             )
         return {partition: Position(epoch, offset) for partition, epoch, offset in found}
+
+    def totals(self) -> Totals:
+        key = (self.target.pipeline, self.target.topic)
+        with self._errors():
+            [(records,)] = self._fetch(
+                f"SELECT coalesce(sum(records_total), 0)::bigint FROM {OFFSETS_TABLE} {_OF_TOPIC}",
+                key,
+            )
+            [(dead,)] = self._fetch(f"SELECT count(*) FROM {DEAD_LETTERS_TABLE} {_OF_TOPIC}", key)
+        return Totals(records, dead)
+
+    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        with self._transaction():
+            kinds = self._table_columns()
+            if not kinds:
+                return []
+            # Times as the text they were written from.
+            shown = [
+                sql.SQL("to_char({} AT TIME ZONE 'UTC', {})").format(
+                    sql.Identifier(name), sql.Literal(_ISO_TIME)
+                )
+                if kinds[name] == "timestamp"
+                else sql.Identifier(name)
+                for name in columns
+            ]
+            statement = sql.SQL("SELECT {} FROM {}").format(
+                sql.SQL(", ").join(shown), self._table()
+            )
+            return self._db.execute(statement).fetchall()
+
+    def dead_letters(self) -> list[RefusedRow]:
+        with self._errors():
+            found = self._fetch(
+                'SELECT partition, "offset", source, "column", reason, raw '
+                f'FROM {DEAD_LETTERS_TABLE} {_OF_TOPIC} ORDER BY partition, "offset"',
+                (self.target.pipeline, self.target.topic),
+            )
+        return [RefusedRow(*row) for row in found]
 
     def claim_one(self, partition: int, start_offset: int) -> tuple[Position, str]:
         key = (self.target.pipeline, self.target.topic, partition)

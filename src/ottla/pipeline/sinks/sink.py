@@ -90,6 +90,13 @@ class Written(NamedTuple):
     dead: int
 
 
+class Totals(NamedTuple):
+    """What a destination has taken: records, and how many of them as dead letters."""
+
+    records: int
+    dead: int
+
+
 class RowRefused(Exception):  # noqa: N818 - says what happened
     """The database does not take some row of those it was given."""
 
@@ -131,6 +138,18 @@ class Sink(ABC):
     @abstractmethod
     def recorded(self) -> dict[int, Position]:
         """The positions as they are in the destination now, by partition."""
+
+    @abstractmethod
+    def totals(self) -> "Totals":
+        """What came in over all time, for an audit."""
+
+    @abstractmethod
+    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """These columns of all rows of the table, times as text; nothing if there is no table."""
+
+    @abstractmethod
+    def dead_letters(self) -> list[RefusedRow]:
+        """The rows of the pipeline's topic that the database refused."""
 
     @abstractmethod
     def claim_one(self, partition: int, start_offset: int) -> tuple[Position, str]:

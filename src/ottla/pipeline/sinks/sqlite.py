@@ -21,9 +21,11 @@ from ottla.pipeline.sinks.sink import (
     RowRefused,
     Sink,
     SinkTarget,
+    Totals,
 )
 
 _LOCK_TIMEOUT_MS = 5_000
+_OF_TOPIC = "WHERE pipeline = ? AND topic = ?"
 _TYPES = {
     "integer": "INTEGER",
     "real": "REAL",
@@ -78,11 +80,37 @@ class SqliteSink(Sink):
     def recorded(self) -> dict[int, Position]:
         with self._errors():
             found = self._db.execute(
-                f"SELECT partition, epoch, next_offset FROM {OFFSETS_TABLE} "
-                "WHERE pipeline = ? AND topic = ?",
+                f"SELECT partition, epoch, next_offset FROM {OFFSETS_TABLE} {_OF_TOPIC}",
                 (self.target.pipeline, self.target.topic),
             ).fetchall()
         return {partition: Position(epoch, offset) for partition, epoch, offset in found}
+
+    def totals(self) -> Totals:
+        key = (self.target.pipeline, self.target.topic)
+        with self._errors():
+            [(records,)] = self._db.execute(
+                f"SELECT coalesce(sum(records_total), 0) FROM {OFFSETS_TABLE} {_OF_TOPIC}", key
+            ).fetchall()
+            [(dead,)] = self._db.execute(
+                f"SELECT count(*) FROM {DEAD_LETTERS_TABLE} {_OF_TOPIC}", key
+            ).fetchall()
+        return Totals(records, dead)
+
+    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        with self._transaction():
+            if not self._table_columns():
+                return []
+            names = ", ".join(map(_quoted, columns))
+            return self._db.execute(f"SELECT {names} FROM {self._table()}").fetchall()
+
+    def dead_letters(self) -> list[RefusedRow]:
+        with self._errors():
+            found = self._db.execute(
+                'SELECT partition, "offset", source, "column", reason, raw '
+                f'FROM {DEAD_LETTERS_TABLE} {_OF_TOPIC} ORDER BY partition, "offset"',
+                (self.target.pipeline, self.target.topic),
+            ).fetchall()
+        return [RefusedRow(*row) for row in found]
 
     def claim_one(self, partition: int, start_offset: int) -> tuple[Position, str]:
         target = self.target
