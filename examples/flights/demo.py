@@ -28,7 +28,7 @@ from rich.table import Table
 from examples.flights.chaos import PARTS, Chaos
 from examples.flights.data import Expected, Key, expected, write_with_repeats
 from examples.flights.database import Database
-from ottla.audit.transactions import count_transactions
+from examples.flights.transactions import count_transactions
 from ottla.pipeline.config import load
 from ottla.pipeline.display import Snapshot
 from ottla.pipeline.runner import PipelineRun
