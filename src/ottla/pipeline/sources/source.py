@@ -15,9 +15,10 @@ would come twice.
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from ottla.client import ClientError, Producer, ProducerFenced
+from ottla.client import ClientError, Producer, ProducerFenced, Transaction
 from ottla.pipeline.errors import Fenced, PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.reports import Reporter
@@ -30,6 +31,13 @@ from ottla.ports.failpoints import failpoint
 
 _FOLLOW_INTERVAL_S = 0.5
 _RETRY_WAIT_S = 0.5
+
+
+class Chunk(NamedTuple):
+    """What goes into one transaction."""
+
+    parsed: Parsed
+    position: FilePosition
 
 
 class SourceWorker:
@@ -87,16 +95,41 @@ class SourceWorker:
             self._positions = self._read_positions()
             failpoint("source.after_positions")
             while True:
-                for path in find_files(self._source):
-                    for parsed, position in self._batches(path):
-                        if self._stop.is_set():
-                            return False
-                        self._send(producer, parsed, position)
+                if not self._send_all(producer):
+                    return False
                 if not self._follow:
                     return self._check_found()
                 self._report.progress(now=True, **self._facts())
                 if self._stop.wait(_FOLLOW_INTERVAL_S):
                     return False
+
+    def _send_all(self, producer: Producer) -> bool:
+        """Send all there is now; False if `stop` was set before the end.
+
+        The next chunk is parsed while the rows of this one are on their way.
+        """
+        chunks = self._chunks()
+        chunk = next(chunks, None)
+        while chunk is not None:
+            if self._stop.is_set():
+                return False
+            stopped: PipelineStopped | None = None
+            following: Chunk | None = None
+            with producer.transaction() as transaction:
+                self._send(producer, transaction, chunk)
+                try:
+                    following = next(chunks, None)
+                except PipelineStopped as error:  # of the next chunk: this one goes in
+                    stopped = error
+                failpoint("source.before_commit")
+            failpoint("source.after_commit")
+            self._positions[chunk.position.path] = chunk.position
+            self._committed += 1
+            self._report.progress(**self._facts())
+            if stopped is not None:
+                raise stopped
+            chunk = following
+        return True
 
     def _read_positions(self) -> dict[str, FilePosition]:
         positions: dict[str, FilePosition] = {}
@@ -107,31 +140,28 @@ class SourceWorker:
                 positions[position.path] = position
         return positions
 
-    def _batches(self, path: str) -> Iterator[tuple[Parsed, FilePosition]]:
-        name = shown_path(path, self._spec.base)
-        position = self._positions.get(name) or FilePosition(name)
-        reader = FileReader(path, self._source, position)
-        try:
-            for parsed in reader.batches(finish=not self._follow):
-                yield parsed, reader.position
-        finally:
-            reader.close()
+    def _chunks(self) -> Iterator[Chunk]:
+        """The chunks of all files, each with the position behind it."""
+        for path in find_files(self._source):
+            name = shown_path(path, self._spec.base)
+            known = self._positions.get(name)
+            position = replace(known) if known is not None else FilePosition(name)
+            reader = FileReader(path, self._source, position)
+            try:
+                for parsed in reader.batches(finish=not self._follow):
+                    yield Chunk(parsed, replace(reader.position))
+            finally:
+                reader.close()
 
-    def _send(self, producer: Producer, parsed: Parsed, position: FilePosition) -> None:
-        """Rows, dead letters and position in one transaction."""
-        spec = self._spec
-        with producer.transaction() as transaction:
-            producer.send_rows(spec.input_topic, ((None, row, 0) for row in parsed.rows))
-            for letter in parsed.dead:
-                transaction.send(
-                    spec.dead_letters_topic, letter.source, letter.raw, headers=letter.headers()
-                )
-            transaction.send(spec.positions_topic, position.path, position.to_bytes())
-            failpoint("source.before_commit")
-        failpoint("source.after_commit")
-        self._positions[position.path] = position
-        self._committed += 1
-        self._report.progress(**self._facts())
+    def _send(self, producer: Producer, transaction: Transaction, chunk: Chunk) -> None:
+        """Rows, dead letters and position."""
+        spec, position = self._spec, chunk.position
+        producer.send_rows(spec.input_topic, ((None, row, 0) for row in chunk.parsed.rows))
+        for letter in chunk.parsed.dead:
+            transaction.send(
+                spec.dead_letters_topic, letter.source, letter.raw, headers=letter.headers()
+            )
+        transaction.send(spec.positions_topic, position.path, position.to_bytes())
 
     def _check_found(self) -> bool:
         if not self._positions:
