@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ottla.client.consumer import Consumer
 
 _ANY_PARTITION = -1
-_POLL_EVERY = 10_000  # records between two looks at the answers
 _QUEUE_FULL_WAIT_S = 0.1
 
 
@@ -157,15 +156,30 @@ class Producer:
     ) -> None:
         """Hand over many records `(key, value, timestamp_ms)`, in order."""
         produce = self._producer.produce
-        for count, (key, value, timestamp_ms) in enumerate(rows, 1):
-            try:
-                produce(topic, value, key, partition, None, None, timestamp_ms)
-            except BufferError:
-                self._produce(topic, value, key, partition, timestamp_ms, None)
-            except KafkaException as error:
-                raise self._translated(error, f"send to {topic}") from error
-            if count % _POLL_EVERY == 0:
-                self._poll(0)
+        try:
+            for key, value, timestamp_ms in rows:
+                try:
+                    produce(topic, value, key, partition, None, None, timestamp_ms)
+                except BufferError:
+                    self._produce(topic, value, key, partition, timestamp_ms, None)
+        except KafkaException as error:
+            raise self._translated(error, f"send to {topic}") from error
+        self._poll(0)
+        self._raise_failed()
+
+    def send_pairs(
+        self, topic: str, pairs: Iterable[tuple[bytes | None, bytes | None]], partition: int
+    ) -> None:
+        """Hand over many records `(key, value)` with the time of now, in order."""
+        produce = self._producer.produce
+        try:
+            for key, value in pairs:
+                try:
+                    produce(topic, value, key, partition)
+                except BufferError:
+                    self._produce(topic, value, key, partition, 0, None)
+        except KafkaException as error:
+            raise self._translated(error, f"send to {topic}") from error
         self._poll(0)
         self._raise_failed()
 

@@ -31,7 +31,7 @@ DELETED = _Deleted()
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Between the live form of a value, kept in the layers, and its bytes."""
+    """Between the live form of a value and its bytes; `encode` puts the format before them."""
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
@@ -52,29 +52,32 @@ def _decode_user(data: bytes) -> Any:
     return value if value.__class__ in _SCALARS else data
 
 
+def _encode(live: Any) -> bytes:
+    return FORMAT + _pack(live)
+
+
 def _encode_user(live: Any) -> bytes:
-    return live if live.__class__ is bytes else _pack(live)
+    return FORMAT + (live if live.__class__ is bytes else _pack(live))
 
 
 def _decode_tuple(data: bytes) -> tuple[Any, ...]:
     return tuple(_unpack(data))
 
 
-def _encode_first(live: tuple[int, int, int]) -> bytes:
-    return _first.pack(*live)
-
-
 USER = Codec(_encode_user, _decode_user)  # scalars, or MessagePack bytes
-TUPLE = Codec(_pack, _decode_tuple)  # slots of aggregations
-SCALAR = Codec(_pack, _unpack)  # the one slot of one aggregation
-FIRST = Codec(_encode_first, _first.unpack)  # of a dedupe: clock, partition, offset of the first
+TUPLE = Codec(_encode, _decode_tuple)  # slots of aggregations
+SCALAR = Codec(_encode, _unpack)  # the one slot of one aggregation
+FIRST = Codec(FORMAT.__add__, bytes)  # of a dedupe: clock, partition, offset, packed
+pack_first = _first.pack
+unpack_first = _first.unpack
 
 
-def decode_value(codec: Codec, data: bytes, store: str) -> Any:
+def decode_value(codec: Codec, data: bytes | None, store: str) -> Any:
     """A live value from its bytes. Raises DataDamaged on a format not known."""
-    if data[:1] != FORMAT:
+    if data is None or data[:1] != FORMAT:
+        found = "nothing" if not data else data[:1].hex()
         raise DataDamaged(
-            f"store {store!r} has a value of format {data[:1].hex() or 'nothing'}; this version "
+            f"store {store!r} has a value of format {found}; this version "
             f"reads format {FORMAT.hex()}. A newer version wrote it, or something else did"
         )
     return codec.decode(data[1:])

@@ -42,7 +42,7 @@ class Output(Protocol):
     def send_changelog(
         self,
         partition: Partition,
-        rows: Sequence[tuple[bytes, bytes | None]],
+        changes: list[tuple[bytes, bytes | None]],
         last_offset: Callable[[int], None],
     ) -> None: ...
     def flush(self) -> None: ...
@@ -81,15 +81,13 @@ def commit(tasks: Iterable[Task], output: Output, topology: Topology) -> None:
             output.send_rows(topic, rows)
             task.counters["records_out"] += len(rows)
     failpoint("commit.2.changelog")
-    reached: list[Callable[[], None]] = []
     for task in touched:
         for store in task.stores.values():
-            rows_changed = list(store.changes())
-            if rows_changed:
+            changes = store.changes()
+            if changes:
                 topic = topology.changelog_topic(store.spec.name)
                 partition = Partition(topic, store.partition)
-                output.send_changelog(partition, rows_changed, store.changelog_written)
-                reached.append(store.changelog_committed)
+                output.send_changelog(partition, changes, store.changelog_written)
     failpoint("commit.3.flush")
     output.flush()
     failpoint("commit.4.offsets")
@@ -97,8 +95,6 @@ def commit(tasks: Iterable[Task], output: Output, topology: Topology) -> None:
     failpoint("commit.5.commit")
     output.commit()
     failpoint("commit.6.apply")
-    for note in reached:
-        note()
     for task in touched:
         task.committed()
 

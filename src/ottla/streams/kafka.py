@@ -28,10 +28,14 @@ class TransactionOutput:
     def send_changelog(
         self,
         partition: Partition,
-        rows: Sequence[tuple[bytes, bytes | None]],
+        changes: list[tuple[bytes, bytes | None]],
         last_offset: Callable[[int], None],
     ) -> None:
-        send_changelog(self._producer, partition, rows, last_offset)
+        """Write to a changelog; the offset of the last record is told once it is acknowledged."""
+        topic, number = partition
+        key, value = changes.pop()
+        self._producer.send_pairs(topic, changes, number)
+        self._producer.send_with_offset(topic, key, value, number, last_offset)
 
     def flush(self) -> None:
         self._producer.flush()
@@ -44,20 +48,6 @@ class TransactionOutput:
 
     def abort(self) -> None:
         self._producer.abort()
-
-
-def send_changelog(
-    producer: Producer,
-    partition: Partition,
-    rows: Sequence[tuple[bytes, bytes | None]],
-    last_offset: Callable[[int], None],
-) -> None:
-    """Write records to a changelog; the offset of the last is told once it is acknowledged."""
-    producer.send_rows(
-        partition.topic, ((key, value, 0) for key, value in rows[:-1]), partition.partition
-    )
-    key, value = rows[-1]
-    producer.send_with_offset(partition.topic, key, value, partition.partition, last_offset)
 
 
 class ChangelogReader:

@@ -175,11 +175,11 @@ class MemoryOutput:
     def send_changelog(
         self,
         partition: Partition,
-        rows: Sequence[tuple[bytes, bytes | None]],
+        changes: list[tuple[bytes, bytes | None]],
         last_offset: Callable[[int], None],
     ) -> None:
         offset = -1
-        for key, value in rows:
+        for key, value in changes:
             offset = self._cluster.append(partition, key, value, 0, None, self.transaction)
         self._open().acknowledged.append(lambda: last_offset(offset))
 

@@ -6,7 +6,18 @@ from typing import Any
 
 from ottla.streams import topology as t
 from ottla.streams.aggregations import Aggregation
-from ottla.streams.codecs import DELETED, FIRST, SCALAR, TUPLE, USER, Codec, freeze, thaw
+from ottla.streams.codecs import (
+    DELETED,
+    FIRST,
+    SCALAR,
+    TUPLE,
+    USER,
+    Codec,
+    freeze,
+    pack_first,
+    thaw,
+    unpack_first,
+)
 from ottla.streams.dedupe import digester
 from ottla.streams.windows import Windowed, windowed_serde
 from ottla.streams.writer import EMIT, Emit, Flow, Writer
@@ -41,7 +52,7 @@ def write_locals(w: Writer) -> None:
                 w.put(f"segment{n} = store{n}.segment(0)")
                 w.put(f"dirty{n} = segment{n}.dirty")
                 w.put(f"known{n} = segment{n}.known")
-                w.put(f"load{n} = segment{n}.load")
+                w.put(f"load{n} = None if segment{n}.complete else segment{n}.load")
             elif isinstance(node.step, t.AggregateStep):
                 w.put(f"at{n} = dirty{n} = known{n} = load{n} = None")
 
@@ -145,7 +156,8 @@ def _dedupe(w: Writer, node: t.Node, flow: Flow) -> None:
     with w.block(f"if {first} is None:"):
         w.put(f"dirty{n} = store{n}.segment({clock} - {clock} % {step.bucket_ms}).dirty")
         w.undo(f"(dirty{n}, {mark}, MISSING)")
-        w.put(f"dirty{n}[{mark}] = ({clock}, m.partition(), m.offset())")
+        pack = w.const("pack", pack_first)
+        w.put(f"dirty{n}[{mark}] = {pack}({clock}, m.partition(), m.offset())")
         w.children(node, t.OUT, flow)
     with w.block("else:"):
         w.count(f"duplicates:{name}")
@@ -155,8 +167,8 @@ def _dedupe(w: Writer, node: t.Node, flow: Flow) -> None:
             w.children(node, "duplicates", flow)
 
 
-def _first_headers(first: tuple[int, int, int]) -> list[tuple[str, bytes]]:
-    _, partition, offset = first
+def _first_headers(first: bytes) -> list[tuple[str, bytes]]:
+    _, partition, offset = unpack_first(first)
     return [
         ("ottla.first.partition", b"%d" % partition),
         ("ottla.first.offset", b"%d" % offset),
@@ -199,7 +211,7 @@ def _windows(w: Writer, node: t.Node, step: t.AggregateStep, flow: Flow) -> None
                 w.put(f"segment{n} = store{n}.segment({start})")
                 w.put(f"dirty{n} = segment{n}.dirty")
                 w.put(f"known{n} = segment{n}.known")
-                w.put(f"load{n} = segment{n}.load")
+                w.put(f"load{n} = None if segment{n}.complete else segment{n}.load")
             _update(w, node, step, flow, start)
         if hopping:
             w.put(f"{start} -= {window.advance_ms}")
@@ -217,7 +229,7 @@ def _update(
     w.put(f"{old} = dirty{n}.get({raw})")
     with w.block(f"if {old} is None:"):
         w.put(f"{old} = known{n}.get({raw})")
-        with w.block(f"if {old} is None:"):
+        with w.block(f"if {old} is None and load{n} is not None:"):
             w.put(f"{old} = load{n}({raw})")
     if step.aggregations:
         new, result = _aggregations(w, step, flow, old)

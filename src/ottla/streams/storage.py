@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +26,8 @@ from ottla.streams.errors import StateInUse
 
 _KEY_BYTES_MAX = 480  # LMDB takes 511
 _HEAD_BYTES = _KEY_BYTES_MAX - 32
-_FIRST = b"\x00"  # before every key, because LMDB has no empty keys
-_PLAIN, _LONG = b"\x01", b"\x02"  # the form of a stored value: as it is, or with its whole key
+# Before every key, because LMDB has no empty keys: keys as they are, and keys that are too long.
+_PLAIN, _LONG = b"\x00", b"\x01"
 _STORES_MAX = 8_192
 Database = Any  # an open database of LMDB, which has no public type
 _MAP_BYTES_MAX = 1 << 40  # address space, not disk
@@ -49,8 +49,8 @@ class StoreChanges:
 
     file: str
     meta: StoreMeta
-    values: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    dropped: list[bytes] = field(default_factory=list)
+    values: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    dropped: Sequence[bytes] = ()
     clear: bool = False
 
 
@@ -91,8 +91,9 @@ class Storage:
 
     def get(self, file: str, key: bytes) -> bytes | None:
         """The saved value of a key."""
-        data = self._reader.get(_stored_key(key), db=self._database(file))
-        return None if data is None else _unpack(key, data)[1]
+        stored = _stored_key(key)
+        data = self._reader.get(stored, db=self._database(file))
+        return None if data is None else _unpack(stored, data)[1]
 
     def scan(self, file: str, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Saved pairs with `start` <= key < `end`, in the order of keys, as of this moment."""
@@ -207,46 +208,66 @@ def _open(directory: Path, *, durable: bool, readonly: bool) -> lmdb.Environment
 def _save_store(transaction: lmdb.Transaction, database: Database, changes: StoreChanges) -> None:
     if changes.clear:
         transaction.drop(database, delete=False)
-    for prefix in changes.dropped:
-        with transaction.cursor(db=database) as cursor:
-            found = cursor.set_range(_FIRST + prefix)
-            while found and bytes(cursor.key()).startswith(_FIRST + prefix):
-                found = cursor.delete()
-    put, delete = transaction.put, transaction.delete
-    for key, value in changes.values:
+    with transaction.cursor(db=database) as cursor:
+        for prefix in changes.dropped:
+            for start in (_PLAIN + prefix, _LONG + prefix):
+                found = cursor.set_range(start)
+                while found and bytes(cursor.key()).startswith(start):
+                    found = cursor.delete()
+        cursor.putmulti(_stored(changes.values))
+    for key, value in changes.values.items():
         if value is None:
-            delete(_stored_key(key), db=database)
-        elif len(key) <= _KEY_BYTES_MAX:
-            put(_FIRST + key, _PLAIN + value, db=database)
-        else:
-            whole = len(key).to_bytes(4, "big") + key
-            put(_stored_key(key), _LONG + whole + value, db=database)
+            transaction.delete(_stored_key(key), db=database)
+
+
+def _stored(values: Mapping[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in values.items():
+        if value is None:
+            continue
+        if len(key) <= _KEY_BYTES_MAX:
+            yield _PLAIN + key, value
+        else:  # the whole key goes before the value
+            yield _stored_key(key), len(key).to_bytes(4, "big") + key + value
 
 
 def _scan(
     transaction: lmdb.Transaction, database: Database, start: bytes, end: bytes | None
 ) -> Iterator[tuple[bytes, bytes]]:
+    """Keys as they are, merged with those that are too long, which are few."""
+    long = sorted(_scan_long(transaction, database, start, end))
     with transaction.cursor(db=database) as cursor:
-        # A long key is stored shortened, in its order only up to there: begin and end there too.
-        last = None if end is None else _FIRST + end[:_HEAD_BYTES]
-        if not cursor.set_range(_FIRST + start[:_HEAD_BYTES]):
-            return
-        for stored, data in cast(Iterator[tuple[bytes, bytes]], cursor):
-            key, value = _unpack(stored, data)
-            if last is not None and stored[: len(last)] > last:
-                return
-            if start <= key and (end is None or key < end):
+        if cursor.set_range(_PLAIN + start):
+            for stored, value in cast(Iterator[tuple[bytes, bytes]], cursor):
+                key = stored[1:]
+                if stored[:1] != _PLAIN or (end is not None and key >= end):
+                    break
+                while long and long[0][0] < key:
+                    yield long.pop(0)
                 yield key, value
+    yield from long
+
+
+def _scan_long(
+    transaction: lmdb.Transaction, database: Database, start: bytes, end: bytes | None
+) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor(db=database) as cursor:
+        if cursor.set_range(_LONG + start[:_HEAD_BYTES]):
+            for stored, data in cast(Iterator[tuple[bytes, bytes]], cursor):
+                if end is not None and stored[1 : 1 + _HEAD_BYTES] > end[:_HEAD_BYTES]:
+                    return
+                key, value = _unpack(stored, data)
+                if start <= key and (end is None or key < end):
+                    yield key, value
 
 
 def _stored_key(key: bytes) -> bytes:
     if len(key) <= _KEY_BYTES_MAX:
-        return _FIRST + key
-    return _FIRST + key[:_HEAD_BYTES] + hashlib.blake2b(key, digest_size=32).digest()
+        return _PLAIN + key
+    return _LONG + key[:_HEAD_BYTES] + hashlib.blake2b(key, digest_size=32).digest()
 
 
 def _unpack(stored: bytes, data: bytes) -> tuple[bytes, bytes]:
-    if data[:1] == _PLAIN:
-        return stored[1:], data[1:]
-    end = 5 + int.from_bytes(data[1:5], "big")
-    return data[5:end], data[end:]
+    if stored[:1] == _PLAIN:
+        return stored[1:], data
+    end = 4 + int.from_bytes(data[:4], "big")
+    return data[4:end], data[end:]

@@ -14,6 +14,7 @@ What can go wrong, and what is done:
     StepFailed, StateMismatch    abort and stop
 """
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -36,6 +37,9 @@ from ottla.streams.topology import Topology
 
 BATCH = 5_000  # records of one poll
 IDLE_S = 0.1
+# A loop over records makes hundreds of thousands of objects and no cycles: look for those less
+# often than Python's 700, 10, 10. Measured: a tenth more records a second.
+_COLLECTIONS = (50_000, 20, 50)
 FAILURES_MAX = 5  # in a row, without a commit in between
 
 _log = logging.getLogger(__name__)
@@ -115,6 +119,8 @@ class Worker:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+        collections = gc.get_threshold()
+        gc.set_threshold(*_COLLECTIONS)
         try:
             while not self._stopping and not (until is not None and until()):
                 self._turn()
@@ -122,6 +128,8 @@ class Worker:
         except BaseException:
             self._give_up()
             raise
+        finally:
+            gc.set_threshold(*collections)
         self._close()
 
     def _turn(self) -> None:
