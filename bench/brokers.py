@@ -1,5 +1,6 @@
 """The brokers that are compared: Ottla as it comes, Apache Kafka as it comes, Kafka with fsync."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,11 @@ class Running:
     pid: int
     start_s: float
 
+    def cpu_s(self) -> float:
+        """Processor time that the broker has used since its start, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_mb(self) -> float:
         """Resident memory now, in megabytes."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -46,3 +52,10 @@ def run(name: str, directory: Path) -> Iterator[Running]:
     properties = {"log.flush.interval.messages": "1"} if name == KAFKA_FLUSH else {}
     with Kafka(directory, properties=properties) as kafka:
         yield Running(name, kafka.bootstrap_servers, kafka.pid, kafka.start_s)
+
+
+def start_and_idle(name: str, directory: Path) -> dict[str, float]:
+    """Start a broker on a new directory: seconds to the first answer, megabytes when idle."""
+    with run(name, directory) as broker:
+        time.sleep(1)
+        return {"start s": broker.start_s, "idle MB": broker.resident_mb()}

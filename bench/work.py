@@ -4,35 +4,42 @@ The clients are librdkafka (confluent-kafka) and the Java client with Kafka's ow
 here knows which broker it talks to.
 """
 
+import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from tests.kafka_runner import class_path, compile_java, java, run_class
+from tests.kafka_runner import compile_java, java, run_class
 
 from bench.brokers import Running
 
 Figures = dict[str, float]
 Work = Callable[[Running, float], Figures]
 _PARTITIONS = 4
+_BATCH = 1_000
 _QUIET = {"log_level": 0}
 
 
-def new_topic(broker: Running, partitions: int = _PARTITIONS) -> str:
-    """A topic of its own for each run, so that nothing is left of the one before."""
+@contextmanager
+def topic_of(broker: Running, partitions: int = _PARTITIONS) -> Iterator[str]:
+    """A topic for one run, deleted after it, so that no run finds what another one has left."""
     name = f"bench-{uuid.uuid4().hex[:12]}"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers} | _QUIET)
     admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
-    return name
+    yield name
+    admin.delete_topics([name])[name].result(30)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -48,42 +55,48 @@ def transactions(producers: int, records: int) -> Work:
     """librdkafka producers that commit back to back, `records` over 4 partitions each time."""
 
     def work(broker: Running, seconds: float) -> Figures:
-        topic = new_topic(broker)
-        begin = threading.Barrier(producers)
-        latencies_ms: list[list[float]] = [[] for _ in range(producers)]
-        spans_s = [0.0] * producers
-
-        def one(number: int) -> None:
-            producer = Producer(
-                {
-                    "bootstrap.servers": broker.bootstrap_servers,
-                    "transactional.id": f"{topic}-{number}",
-                    "linger.ms": 0,
-                }
-                | _QUIET
-            )
-            producer.init_transactions(30)
-            _transaction(producer, topic, records)  # warm: partitions known, connections open
-            begin.wait()
-            began_s = time.perf_counter()
-            while (spent_s := time.perf_counter() - began_s) < seconds:
-                _transaction(producer, topic, records)
-                latencies_ms[number].append((time.perf_counter() - began_s - spent_s) * 1e3)
-            spans_s[number] = time.perf_counter() - began_s
-
-        threads = [threading.Thread(target=one, args=(number,)) for number in range(producers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        everything = [value for values in latencies_ms for value in values]
-        return {
-            "tx/s": len(everything) / max(spans_s),
-            "p50 ms": percentile(everything, 0.5),
-            "p99 ms": percentile(everything, 0.99),
-        }
+        with topic_of(broker) as topic:
+            return _transactions(broker, topic, producers, records, seconds)
 
     return work
+
+
+def _transactions(
+    broker: Running, topic: str, producers: int, records: int, seconds: float
+) -> Figures:
+    begin = threading.Barrier(producers)
+    latencies_ms: list[list[float]] = [[] for _ in range(producers)]
+    spans_s = [0.0] * producers
+
+    def one(number: int) -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": broker.bootstrap_servers,
+                "transactional.id": f"{topic}-{number}",
+                "linger.ms": 0,
+            }
+            | _QUIET
+        )
+        producer.init_transactions(30)
+        _transaction(producer, topic, records)  # partitions known, connections open
+        begin.wait()
+        began_s = time.perf_counter()
+        while (spent_s := time.perf_counter() - began_s) < seconds:
+            _transaction(producer, topic, records)
+            latencies_ms[number].append((time.perf_counter() - began_s - spent_s) * 1e3)
+        spans_s[number] = time.perf_counter() - began_s
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(producers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    everything = [value for values in latencies_ms for value in values]
+    return {
+        "tx/s": len(everything) / max(spans_s),
+        "p50 ms": percentile(everything, 0.5),
+        "p99 ms": percentile(everything, 0.99),
+    }
 
 
 def _transaction(producer: Producer, topic: str, records: int) -> None:
@@ -97,14 +110,12 @@ def java_transactions(records: int) -> Work:
     """One Java producer that commits back to back."""
 
     def work(broker: Running, seconds: float) -> Figures:
-        with tempfile.TemporaryDirectory() as directory:
-            source = Path(__file__).parent / "java" / "Transactions.java"
-            classes = compile_java([source], Path(directory))
+        with topic_of(broker) as topic:
             finished = subprocess.run(
                 [
-                    *(java(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes),
-                    *("Transactions", broker.bootstrap_servers, new_topic(broker)),
-                    *(str(records), str(seconds)),
+                    *(java(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"),
+                    *("-cp", _java_classes(), "Transactions"),
+                    *(broker.bootstrap_servers, topic, str(records), str(seconds)),
                 ],
                 capture_output=True,
                 text=True,
@@ -119,6 +130,14 @@ def java_transactions(records: int) -> Work:
     return work
 
 
+@cache
+def _java_classes() -> str:
+    """The class path with java/ compiled, which is done once."""
+    directory = tempfile.mkdtemp(prefix="ottla-bench-classes-")
+    atexit.register(shutil.rmtree, directory)
+    return compile_java([Path(__file__).parent / "java" / "Transactions.java"], Path(directory))
+
+
 # -- produce -----------------------------------------------------------------------------------
 
 
@@ -126,42 +145,52 @@ def produce(record_bytes: int) -> Work:
     """librdkafka, idempotent, as fast as it goes, batches of up to 1 MB."""
 
     def work(broker: Running, seconds: float) -> Figures:
-        producer = Producer(
-            {
-                "bootstrap.servers": broker.bootstrap_servers,
-                "enable.idempotence": True,
-                "batch.size": 1_000_000,
-                "linger.ms": 5,
-                "queue.buffering.max.messages": 200_000,
-                "queue.buffering.max.kbytes": 131_072,
-            }
-            | _QUIET
-        )
-        topic = new_topic(broker)
-        value = os.urandom(record_bytes)
-        sent = 0
-        began_s = time.perf_counter()
-        while time.perf_counter() - began_s < seconds:
-            for _ in range(1_000):
-                _produce(producer, topic, value)
-            sent += 1_000
-            producer.poll(0)
-        if producer.flush(60):
-            raise KafkaException("not everything was delivered")
-        spent_s = time.perf_counter() - began_s
-        return {"MB/s": sent * record_bytes / spent_s / 1e6, "records/s": sent / spent_s}
+        with topic_of(broker) as topic:
+            before_s = broker.cpu_s()
+            sent, spent_s = _pour(broker, topic, record_bytes, seconds=seconds)
+            cpu_s = broker.cpu_s() - before_s
+        return {
+            "MB/s": sent * record_bytes / spent_s / 1e6,
+            "records/s": sent / spent_s,
+            "broker us/record": cpu_s / sent * 1e6,
+        }
 
     return work
 
 
-def _produce(producer: Producer, topic: str, value: bytes) -> None:
-    while True:
-        try:
-            producer.produce(topic, value)
-        except BufferError:
-            producer.poll(0.01)
-        else:
-            return
+def _pour(
+    broker: Running, topic: str, record_bytes: int, *, seconds: float = 1e9, records: int = 1 << 62
+) -> tuple[int, float]:
+    """Produce until the time or the records are over; return records sent and seconds spent."""
+    producer = Producer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "enable.idempotence": True,
+            "batch.size": 1_000_000,
+            "batch.num.messages": 100_000,
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 131_072,
+        }
+        | _QUIET
+    )
+    value = os.urandom(record_bytes)
+    sent = 0
+    began_s = time.perf_counter()
+    while sent < records and time.perf_counter() - began_s < seconds:
+        _produce_batch(producer, topic, value, sent // _BATCH % _PARTITIONS)
+        sent += _BATCH
+    if producer.flush(60):
+        raise RuntimeError("not everything was delivered")
+    return sent, time.perf_counter() - began_s
+
+
+def _produce_batch(producer: Producer, topic: str, value: bytes, partition: int) -> None:
+    """Hand over _BATCH records; what does not fit into the queue is tried again."""
+    left = [{"value": value} for _ in range(_BATCH)]
+    while producer.produce_batch(topic, left, partition=partition) < len(left):
+        left = [{"value": value} for message in left if "_error" in message]
+        producer.poll(0.01)
 
 
 def produce_and_flush(broker: Running, seconds: float) -> Figures:
@@ -170,17 +199,18 @@ def produce_and_flush(broker: Running, seconds: float) -> Figures:
         {"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True, "linger.ms": 0}
         | _QUIET
     )
-    topic = new_topic(broker, 1)
     latencies_ms = []
-    producer.produce(topic, b"warm")
-    producer.flush(30)
-    began_s = time.perf_counter()
-    while (now_s := time.perf_counter()) - began_s < seconds:
-        producer.produce(topic, b"x" * 100)
+    with topic_of(broker, 1) as topic:
+        producer.produce(topic, b"warm")
         producer.flush(30)
-        latencies_ms.append((time.perf_counter() - now_s) * 1e3)
+        began_s = time.perf_counter()
+        while (now_s := time.perf_counter()) - began_s < seconds:
+            producer.produce(topic, b"x" * 100)
+            producer.flush(30)
+            latencies_ms.append((time.perf_counter() - now_s) * 1e3)
+        spent_s = time.perf_counter() - began_s
     return {
-        "records/s": len(latencies_ms) / (time.perf_counter() - began_s),
+        "records/s": len(latencies_ms) / spent_s,
         "p50 ms": percentile(latencies_ms, 0.5),
         "p99 ms": percentile(latencies_ms, 0.99),
     }
@@ -190,13 +220,14 @@ def java_produce(*properties: str) -> Work:
     """Kafka's ProducerPerformance, 1 KB records, the Java client's default batches of 16 KB."""
 
     def work(broker: Running, seconds: float) -> Figures:
-        finished = run_class(
-            "org.apache.kafka.tools.ProducerPerformance",
-            *("--topic", new_topic(broker), "--num-records", str(int(60_000 * seconds))),
-            *("--record-size", "1024", "--throughput", "-1", "--producer-props"),
-            *(f"bootstrap.servers={broker.bootstrap_servers}", "acks=all", *properties),
-            timeout_s=600,
-        )
+        with topic_of(broker) as topic:
+            finished = run_class(
+                "org.apache.kafka.tools.ProducerPerformance",
+                *("--topic", topic, "--num-records", str(int(60_000 * seconds))),
+                *("--record-size", "1024", "--throughput", "-1", "--producer-props"),
+                *(f"bootstrap.servers={broker.bootstrap_servers}", "acks=all", *properties),
+                timeout_s=600,
+            )
         rates = re.findall(r"\(([\d.]+) MB/sec\)", finished.stdout)
         if not rates:
             raise RuntimeError(f"ProducerPerformance: {finished.stdout}{finished.stderr}")
@@ -205,67 +236,56 @@ def java_produce(*properties: str) -> Work:
     return work
 
 
-# -- end to end, fetch, memory -----------------------------------------------------------------
+# -- end to end, fetch -------------------------------------------------------------------------
 
 
 def end_to_end(broker: Running, seconds: float) -> Figures:
     """1,000 records a second; from before produce to after poll, in one process."""
-    topic = new_topic(broker, 1)
     common = {"bootstrap.servers": broker.bootstrap_servers} | _QUIET
-    consumer = Consumer(
-        common | {"group.id": topic, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 500}
-    )
-    consumer.subscribe([topic])
     producer = Producer(common | {"linger.ms": 0, "enable.idempotence": True})
-    producer.produce(topic, b"0")
-    producer.flush(30)
-    while consumer.poll(1.0) is None:
-        pass
     count = int(seconds * 1_000)
-
-    def send() -> None:
-        began_s = time.perf_counter()
-        for number in range(count):
-            delay_s = began_s + number / 1_000 - time.perf_counter()
-            if delay_s > 0:
-                time.sleep(delay_s)
-            producer.produce(topic, str(time.perf_counter_ns()).encode())
-            producer.poll(0)
-        producer.flush(30)
-
-    sender = threading.Thread(target=send)
-    sender.start()
     latencies_ms: list[float] = []
-    while len(latencies_ms) < count:
-        message = consumer.poll(10.0)
-        if message is None:
-            raise RuntimeError(f"{len(latencies_ms)} of {count} records arrived")
-        latencies_ms.append((time.perf_counter_ns() - int(message.value() or b"0")) / 1e6)
-    sender.join()
-    consumer.close()
+    with topic_of(broker, 1) as topic:
+        consumer = Consumer(common | {"group.id": topic, "auto.offset.reset": "earliest"})
+        consumer.subscribe([topic])
+        producer.produce(topic, b"0")
+        producer.flush(30)
+        while consumer.poll(1.0) is None:
+            pass
+        sender = threading.Thread(target=_send_steadily, args=(producer, topic, count))
+        sender.start()
+        while len(latencies_ms) < count:
+            message = consumer.poll(10.0)
+            if message is None:
+                raise RuntimeError(f"{len(latencies_ms)} of {count} records arrived")
+            latencies_ms.append((time.perf_counter_ns() - int(message.value() or b"0")) / 1e6)
+        sender.join()
+        consumer.close()
     return {"p50 ms": percentile(latencies_ms, 0.5), "p99 ms": percentile(latencies_ms, 0.99)}
+
+
+def _send_steadily(producer: Producer, topic: str, count: int) -> None:
+    """`count` records, 1,000 a second, each with the time at which it was sent."""
+    began_s = time.perf_counter()
+    for number in range(count):
+        delay_s = began_s + number / 1_000 - time.perf_counter()
+        if delay_s > 0:
+            time.sleep(delay_s)
+        producer.produce(topic, str(time.perf_counter_ns()).encode())
+        producer.poll(0)
+    producer.flush(30)
 
 
 def fetch(broker: Running, seconds: float) -> Figures:
     """Kafka's ConsumerPerformance over 1 KB records that are there already."""
-    topic = new_topic(broker, 1)
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap_servers, "batch.size": 1_000_000, "linger.ms": 20}
-        | _QUIET
-    )
-    count = int(100_000 * seconds)
-    value = os.urandom(1024)
-    for number in range(count):
-        _produce(producer, topic, value)
-        if number % 1_000 == 0:
-            producer.poll(0)
-    producer.flush(60)
-    finished = run_class(
-        "org.apache.kafka.tools.ConsumerPerformance",
-        *("--bootstrap-server", broker.bootstrap_servers, "--topic", topic),
-        *("--num-records", str(count), "--timeout", "60000"),
-        timeout_s=600,
-    )
+    with topic_of(broker) as topic:
+        count, _ = _pour(broker, topic, 1_024, records=int(100_000 * seconds))
+        finished = run_class(
+            "org.apache.kafka.tools.ConsumerPerformance",
+            *("--bootstrap-server", broker.bootstrap_servers, "--topic", topic),
+            *("--num-records", str(count), "--timeout", "60000"),
+            timeout_s=600,
+        )
     rows = [line.split(", ") for line in finished.stdout.splitlines() if line[:2] == "20"]
     if not rows:
         raise RuntimeError(f"ConsumerPerformance: {finished.stdout}{finished.stderr}")
@@ -295,6 +315,21 @@ WORK: Mapping[str, Work] = {
 }
 
 
+WARM_UP: tuple[Work, ...] = (
+    transactions(1, 1),
+    transactions(16, 10),
+    transactions(1, 10),
+    produce(1_024),
+    produce_and_flush,
+)
+
+
+def warm_up(broker: Running, seconds: float) -> None:
+    """Work that is not counted: a JVM compiles what runs often, and is slow until then."""
+    for work in WARM_UP:
+        work(broker, seconds / len(WARM_UP))
+
+
 def prepare() -> None:
-    """What should not be timed: the jars."""
-    class_path()
+    """What should not be timed: Kafka's jars, and our own classes."""
+    _java_classes()

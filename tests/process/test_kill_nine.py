@@ -2,7 +2,7 @@
 
 Method: a real broker process gets SIGKILL at random moments and is started again on its directory,
 while transactional writers, an idempotent one, a copier (input offsets and output in a transaction)
-and a reader work on. Afterwards the history of all of them has no anomaly, the copy is the original,
+and a reader work on. Afterwards the history of all has no anomaly, the copy is the original,
 and nothing is left open.
 
 OTTLA_SOAK=1 makes it ten times as long.
