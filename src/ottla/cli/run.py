@@ -15,8 +15,11 @@ from ottla.cli.pipelines import (
     NameArgument,
     errors_as_exit_codes,
 )
+from ottla.pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ottla.pipeline.display import Display
+    from ottla.pipeline.model import PipelineSpec
     from ottla.pipeline.runner import PipelineRun
 
 
@@ -29,6 +32,10 @@ def run(
         typer.Option("--follow", help="Go on when all is read: with files that grow or are new."),
     ] = False,
     json: JsonOption = False,
+    web: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Show progress on a page too; port 0 is any."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Run a pipeline until everything is read and delivered.
@@ -40,6 +47,7 @@ def run(
     Examples:
       ottla run flights.yaml
       ottla run orders.yaml --follow --bootstrap-servers kafka1:9092
+      ottla run flights.yaml --web 127.0.0.1:8000
 
     \b
     Exit codes:
@@ -61,6 +69,8 @@ def run(
         spec = load(file, name)
         make_plan(spec, bootstrap_servers)
         display = choose_display(spec.name, json=json, quiet=quiet)
+        if web is not None:
+            display = _page(spec, web, display)
         pipeline = PipelineRun(
             spec,
             state_directory(spec),
@@ -75,6 +85,23 @@ def run(
     if result.snapshot.dead and not (quiet or json):
         command = f"ottla dlq {file}" + (f" {name}" if name else "")
         typer.echo(f"{result.snapshot.dead:,} rows are dead letters; {command} lists them")
+
+
+def _page(spec: "PipelineSpec", address: str, display: "Display") -> "Display":
+    """A display that is served as a page, and shows on `display` too."""
+    from ottla.pipeline.inspect import destination_rows
+    from ottla.server.address import AddressUnusable, split_address
+    from ottla.web.status import StatusServer
+
+    try:
+        host, port = split_address(address)
+        page = StatusServer(
+            spec.name, host, port, display, lambda count: destination_rows(spec, count)
+        )
+    except (AddressUnusable, OSError, ValueError) as error:
+        raise ConfigError(f"--web {address} cannot be used: {error}") from error
+    page.note(f"progress: {page.url}")
+    return page
 
 
 @contextmanager

@@ -107,11 +107,14 @@ def _aggregate(
     table.late().to(dead_letters)
     results = table.current() if step.emit == "current" else table.final()
 
-    def row(key: Any, value: Row) -> Row:
-        columns = dict(zip(step.by, _key_values(key.key), strict=True))
-        return {**columns, WINDOW_COLUMN: iso_time(key.start_ms), **value}
+    @lru_cache(maxsize=65_536)
+    def key_columns(key: str, start_ms: int) -> Row:
+        return {
+            **dict(zip(step.by, _key_values(key), strict=True)),
+            WINDOW_COLUMN: iso_time(start_ms),
+        }
 
-    return results.map_values(row)
+    return results.map_values(lambda key, value: {**key_columns(key.key, key.start_ms), **value})
 
 
 def _aggregation(value: Aggregation) -> Any:

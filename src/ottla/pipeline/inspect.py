@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ottla.client import Consumer, Message, Partition
 from ottla.pipeline.dead_letters import DeadLetter, dead_letter_of
@@ -78,6 +79,18 @@ def sink_dead_letters(spec: PipelineSpec) -> list[DeadLetter]:
             )
             for row in sink.dead_letters()
         ]
+    finally:
+        sink.close()
+
+
+def destination_rows(spec: PipelineSpec, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns of the destination's table and up to `count` of its rows."""
+    if not spec.has_sink:
+        return [], []
+    sink = open_for(spec, topic_id="", owner="inspect")
+    sink.connect()
+    try:
+        return sink.sample(count)
     finally:
         sink.close()
 

@@ -1,5 +1,6 @@
 """Which class serves which URL."""
 
+from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.sinks.sink import Sink, SinkTarget
 from ottla.pipeline.sinks.sqlite import SqliteSink
@@ -8,11 +9,18 @@ from ottla.ports.errors import InvariantBroken
 
 
 def open_sink(scheme: str, address: str, target: SinkTarget) -> Sink:
-    """A sink that is not connected yet. PostgreSQL's driver is only needed by who uses it."""
+    """A sink that is not connected yet. PostgreSQL's driver is only needed by who uses it.
+
+    Raises PipelineStopped if it is not installed.
+    """
     if scheme == "sqlite":
         return SqliteSink(address, target)
-    from ottla.pipeline.sinks.postgres import PostgresSink
-
+    try:
+        from ottla.pipeline.sinks.postgres import PostgresSink
+    except ImportError as error:
+        raise PipelineStopped(
+            f"PostgreSQL needs its driver: pip install 'ottla[postgres]' ({error})"
+        ) from error
     return PostgresSink(address, target)
 
 

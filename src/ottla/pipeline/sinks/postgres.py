@@ -135,7 +135,7 @@ class PostgresSink(Sink):
             [(dead,)] = self._fetch(f"SELECT count(*) FROM {DEAD_LETTERS_TABLE} {_OF_TOPIC}", key)
         return Totals(records, dead)
 
-    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    def fetch(self, columns: Sequence[str], count: int | None = None) -> list[tuple[Any, ...]]:
         with self._transaction():
             kinds = self._table_columns()
             if not kinds:
@@ -149,10 +149,10 @@ class PostgresSink(Sink):
                 else sql.Identifier(name)
                 for name in columns
             ]
-            statement = sql.SQL("SELECT {} FROM {}").format(
+            statement = sql.SQL("SELECT {} FROM {} LIMIT %s").format(
                 sql.SQL(", ").join(shown), self._table()
             )
-            return self._db.execute(statement).fetchall()
+            return self._db.execute(statement, (count,)).fetchall()
 
     def dead_letters(self) -> list[RefusedRow]:
         with self._errors():

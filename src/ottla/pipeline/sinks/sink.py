@@ -144,8 +144,8 @@ class Sink(ABC):
         """What came in over all time, for an audit."""
 
     @abstractmethod
-    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """These columns of all rows of the table, times as text; nothing if there is no table."""
+    def fetch(self, columns: Sequence[str], count: int | None = None) -> list[tuple[Any, ...]]:
+        """These columns of the table's rows, all or `count`, times as text; none if no table."""
 
     @abstractmethod
     def dead_letters(self) -> list[RefusedRow]:
@@ -158,6 +158,10 @@ class Sink(ABC):
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[None]:
         """BEGIN; COMMIT at the end, ROLLBACK on an exception. Translates the driver's errors."""
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """A part that only reads."""
+        return self._transaction()
 
     @abstractmethod
     def _savepoint(self) -> AbstractContextManager[None]:
@@ -208,8 +212,14 @@ class Sink(ABC):
     def check_table(self) -> None:
         """See whether the table, if it is there, can be written to by key. Raises PipelineStopped,
         SinkAway."""
-        with self._transaction():
+        with self._reading():
             self._table_columns()
+
+    def sample(self, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The names of the table's columns, and up to `count` of its rows."""
+        with self._reading():
+            columns = list(self._table_columns())
+        return columns, self.fetch(columns, count) if columns else []
 
     def write(self, batch: Batch) -> Written:
         """Put a batch in, whole or not at all.

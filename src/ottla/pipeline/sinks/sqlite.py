@@ -7,7 +7,7 @@ snapshot. Tables of ours are STRICT: SQLite would otherwise store a text in an I
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,14 @@ class SqliteSink(Sink):
             ).fetchall()
         return Totals(records, dead)
 
-    def fetch(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        with self._transaction():
+    def fetch(self, columns: Sequence[str], count: int | None = None) -> list[tuple[Any, ...]]:
+        with self._reading():
             if not self._table_columns():
                 return []
             names = ", ".join(map(_quoted, columns))
-            return self._db.execute(f"SELECT {names} FROM {self._table()}").fetchall()
+            return self._db.execute(
+                f"SELECT {names} FROM {self._table()} LIMIT ?", (-1 if count is None else count,)
+            ).fetchall()
 
     def dead_letters(self) -> list[RefusedRow]:
         with self._errors():
@@ -146,6 +148,9 @@ class SqliteSink(Sink):
             except sqlite3.Error:
                 self._roll_back()
                 raise
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return self._errors()  # without the write lock, which belongs to the sink at work
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:

@@ -1,0 +1,86 @@
+"""The page that shows a pipeline while it runs, and Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def fetch(url: str, host: str | None = None) -> tuple[str, bytes]:
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return response.headers["Content-Type"], response.read()
+
+
+def fetch_json(url: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(fetch(url)[1])
+    return content
+
+
+def test_the_page_shows_what_is_going_on_until_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,name\n1,<b>Ada</b>\n2,Grace\n2,Grace\n")
+    (tmp_path / "p.yaml").write_text(
+        "p:\n  from: file:in.csv\n  dedupe: id\n  to: sqlite:out.db?table=t\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ottla", "run", "p.yaml", "--follow", "--web", "127.0.0.1:0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        found = re.fullmatch(r"progress: (http://127\.0\.0\.1:\d+/)\n", process.stdout.readline())
+        assert found is not None
+        url = found[1]
+        deadline = time.monotonic() + 60
+        while fetch_json(f"{url}status.json")["rows_out"] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        status = fetch_json(f"{url}status.json")
+        assert (status["title"], status["rows_in"], status["duplicates"]) == ("p", 3, 1)
+        assert set(status["states"]) == {"source", "streams", "sink"}
+        assert fetch_json(f"{url}rows.json") == {
+            "columns": ["id", "name"],
+            "rows": [[1, "<b>Ada</b>"], [2, "Grace"]],
+        }
+        kind, page = fetch(url)
+        assert kind == "text/html; charset=utf-8"
+        assert b"innerHTML" not in page
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetch(f"{url}nothing")
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            fetch(url, host="evil.example:80")
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, stderr) == (0, "")
+    assert "3 in · 1 deduplicated · 2 out" in stdout
+
+
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id\n1\n")
+    (tmp_path / "p.yaml").write_text("p:\n  from: file:in.csv\n  to: sqlite:out.db?table=t\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ottla", "run", "p.yaml", "--web", "nowhere"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "--web nowhere cannot be used" in done.stderr
