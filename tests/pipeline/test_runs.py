@@ -166,6 +166,16 @@ def test_into_postgres_with_every_part_killed(tmp_path: Path, postgres_url: str)
     assert {(city, start): tuple(values) for city, start, *values in found} == expected
 
 
+@pytest.mark.kafka
+def test_on_apache_kafka_with_every_worker_killed(tmp_path: Path, kafka_bootstrap: str) -> None:
+    expected = write_sales(tmp_path, seed=5, count=40_000)
+    spec = build("kafka-sales", SALES, tmp_path)
+    killer = Killer(5, kills=6)
+    assert run(spec, bootstrap_servers=kafka_bootstrap, on_tick=killer).finished
+    assert results(tmp_path) == expected
+    assert balance(spec, inspect(spec, kafka_bootstrap)).exact
+
+
 def test_over_several_partitions(tmp_path: Path) -> None:
     expected = write_sales(tmp_path, seed=4)
     assert run(make(tmp_path, SALES, partitions=3)).finished
