@@ -146,6 +146,21 @@ def test_a_position_set_back_by_a_person_fences_the_owner(destination: Destinati
     sink.close()
 
 
+def test_an_owner_that_finds_its_old_offset_again_is_fenced_all_the_same(
+    destination: Destination,
+) -> None:
+    """Set back by a person, loaded again by another owner up to the very same offset."""
+    sink = destination.sink(SinkOptions(key=("n",)))
+    epoch = sink.claim({0: 0})[0].epoch
+    sink.write(batch(epoch, 0, 20))
+    destination.query("UPDATE _ottla_offsets SET epoch = epoch + 1, next_offset = 0")
+    destination.query("UPDATE _ottla_offsets SET next_offset = 20")
+    with pytest.raises(Fenced):
+        sink.write(batch(epoch, 20, 40))
+    assert numbers(destination) == list(range(20))
+    sink.close()
+
+
 def test_a_topic_made_anew_stops_the_pipeline(destination: Destination) -> None:
     sink = destination.sink(topic_id="id-1")
     sink.write(batch(sink.claim({0: 0})[0].epoch, 0, 20))
