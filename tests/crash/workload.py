@@ -38,7 +38,12 @@ from ottla.wire.messages.txn_offset_commit import (
 )
 from ottla.wire.records import Record, build_batch, iterate_batches, read_records
 
-CONFIG = BrokerConfig(checkpoint_bytes=2_500, segment_bytes=700, auto_create_topics=False)
+CONFIG = BrokerConfig(
+    checkpoint_bytes=2_500,
+    journal_allocate_bytes=1_100,
+    segment_bytes=700,
+    auto_create_topics=False,
+)
 TOPICS = ("orders", "payments")
 
 

@@ -153,8 +153,8 @@ class ProducerWindow(RuleBasedStateMachine):
     def _sync(self) -> None:
         for write in self.partition.take_writes():
             write.run()
-            write.complete()
-        self.partition.advance(self.partition.next_offset)
+        self.partition.written()
+        self.partition.advance(self.partition.end())
 
     @invariant()
     def no_offset_is_given_twice_or_left_out(self) -> None:

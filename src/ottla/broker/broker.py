@@ -82,6 +82,7 @@ class Broker:
             disk,
             sync=config.durability == "fsync",
             checkpoint_bytes=config.checkpoint_bytes,
+            journal_allocate_bytes=config.journal_allocate_bytes,
             segment_bytes=config.segment_bytes,
         )
         self.catalog = Catalog(self.store, rng)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ottla.log.store import CHECKPOINT_BYTES
+from ottla.log.store import CHECKPOINT_BYTES, JOURNAL_ALLOCATE_BYTES
 
 Durability = Literal["fsync", "os"]
 
@@ -24,4 +24,5 @@ class BrokerConfig:
     durability: Durability = "fsync"
     group_initial_rebalance_delay_ms: int = 0
     checkpoint_bytes: int = CHECKPOINT_BYTES
+    journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES
     segment_bytes: int | None = None

@@ -57,6 +57,13 @@ class Read(NamedTuple):
     aborted: list[AbortedTransaction]
 
 
+class PartitionEnd(NamedTuple):
+    """Where a partition ends at some moment: its next offset, and how long its segments are."""
+
+    next_offset: int
+    segment_bytes: list[tuple[Segment, int]]
+
+
 class TimestampOffset(NamedTuple):
     """The first record at or after a time."""
 
@@ -92,6 +99,7 @@ class Partition:
         self.transactions = TransactionsIndex()
         self.segments: list[Segment] = []
         self._unstored: dict[int, Segment] = {}  # changed since the last checkpoint
+        self._unsynced: dict[int, Segment] = {}  # appended to since the last `end`
         self.segment_bytes = SEGMENT_BYTES
         self._disk = disk
 
@@ -175,13 +183,25 @@ class Partition:
                 self._unstored[active.base_offset] = active
             active = Segment(self._disk, self.name.directory, base_offset)
             self.segments.append(active)
-        self._unstored[active.base_offset] = active
+        self._unstored[active.base_offset] = self._unsynced[active.base_offset] = active
         return active
 
+    def end(self) -> PartitionEnd:
+        """What becomes durable with the next sync: given to `advance` then."""
+        segments, self._unsynced = self._unsynced, {}
+        return PartitionEnd(
+            self.next_offset, [(segment, segment.size_bytes) for segment in segments.values()]
+        )
+
     def take_writes(self) -> list[SegmentWrite]:
-        """What the segments have in memory only, to be written before `advance`."""
+        """What the segments have in memory only; `written` is called when all have run."""
         writes = [segment.take_write() for segment in self._unstored.values()]
         return [write for write in writes if write is not None]
+
+    def written(self) -> None:
+        """The writes that were taken have run."""
+        for segment in self.segments:
+            segment.written()
 
     def take_stores(self) -> list[SegmentStore]:
         """What a checkpoint made now has to store; `take_writes` was called just before."""
@@ -189,16 +209,18 @@ class Partition:
         self._unstored = {}
         return stores
 
-    def advance(self, high_watermark: int) -> None:
-        """All below `high_watermark` is durable, and in the segments."""
+    def advance(self, end: PartitionEnd) -> None:
+        """All below `end` is durable."""
         invariant(
-            self.high_watermark <= high_watermark <= self.next_offset,
+            self.high_watermark <= end.next_offset <= self.next_offset,
             "the high watermark rises, and not beyond the end",
             partition=self.name,
-            high_watermark=high_watermark,
+            high_watermark=end.next_offset,
         )
-        self.high_watermark = high_watermark
-        self.transactions.advance(high_watermark)
+        self.high_watermark = end.next_offset
+        for segment, size_bytes in end.segment_bytes:
+            segment.durable_bytes = size_bytes
+        self.transactions.advance(end.next_offset)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -259,9 +281,9 @@ class Partition:
     def _end_position(self, segment: Segment, end_offset: int) -> int:
         """Where in the segment the batches below `end_offset` end."""
         if end_offset >= self.high_watermark:
-            return segment.readable_bytes
+            return segment.durable_bytes
         found = segment.find(end_offset)
-        return segment.readable_bytes if found is None else found[0]
+        return segment.durable_bytes if found is None else found[0]
 
     def _aborted(self, offset: int, upper_bound: int) -> list[AbortedTransaction]:
         """Aborted transactions with records in [offset, upper_bound), from all segments after."""

@@ -106,7 +106,7 @@ def _write_segments(store: Store) -> None:
         for partition in partitions:
             for write in partition.take_writes():
                 write.run()
-                write.complete()
+            partition.written()
 
 
 def _settle(store: Store, end_position: int, snapshot: Callable[[], list[bytes]]) -> None:
@@ -114,8 +114,13 @@ def _settle(store: Store, end_position: int, snapshot: Callable[[], list[bytes]]
     partitions = [one for topic in store.partitions.values() for one in topic]
     _write_segments(store)
     for partition in partitions:
-        partition.advance(partition.next_offset)
-    store.journal = Journal(store.disk, end_position, sync=store.sync)
+        partition.advance(partition.end())
+    store.journal = Journal(
+        store.disk,
+        end_position,
+        sync=store.sync,
+        allocate_bytes=store.journal_allocate_bytes,
+    )
     store.take_checkpoint(end_position, snapshot()).run()
     known = {partition.name.directory.rpartition("/")[2] for partition in partitions}
     for name in store.disk.list("topics"):

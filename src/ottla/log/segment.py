@@ -1,9 +1,10 @@
 """One segment of a partition: Kafka's .log, .index, .timeindex and .txnindex.
 
-Batches are appended in memory and reach the .log at the next group commit, without an fsync: the
-journal has them durably. The three index files follow from the batches; their entries are held in
-memory and written when a checkpoint needs them on the disk. After a crash all four files are cut
-back to what the last checkpoint recorded, and the replay of the journal appends the rest again.
+Batches are appended in memory and reach the .log later, without an fsync: the journal has them
+durably. They are written when enough of them wait, or when somebody reads them. The three index
+files follow from the batches; their entries are held in memory and written when a checkpoint needs
+them on the disk. After a crash all four files are cut back to what the last checkpoint recorded,
+and the replay of the journal appends the rest again.
 
 Formats (Apache Kafka, storage module): .index entries are relative last offset i32 and position
 i32 of a batch, .timeindex entries are timestamp i64 and relative offset i32, both big-endian.
@@ -52,19 +53,17 @@ class SegmentState(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class SegmentWrite:
-    """Batches on their way to a segment's .log. `run` is for the thread that syncs."""
+    """Batches on their way to a segment's .log. `run` is for the thread that syncs.
 
-    segment: "Segment"
+    It may run twice, also at the same time: a read that cannot wait does so, with the same bytes.
+    """
+
+    file: File
     position: int
-    end: int
     buffers: list[Buffer]
 
     def run(self) -> None:
-        self.segment.log_file().write(self.position, self.buffers)
-
-    def complete(self) -> None:
-        """The bytes are in the file: they can be read."""
-        self.segment.readable_bytes = self.end
+        self.file.write(self.position, self.buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class Segment:
     def __init__(self, disk: Disk, directory: str, base_offset: int) -> None:
         self.base_offset = base_offset
         self.size_bytes = 0
-        self.readable_bytes = 0  # what is in the file and durable in the journal
+        self.durable_bytes = 0  # what the journal has durably: so much may be read
         self._restored_bytes = 0  # what an earlier process wrote: checked when it is read
         self.timestamp_max = -1
         self.timestamp_max_offset = base_offset
@@ -100,6 +99,7 @@ class Segment:
         self._file: File | None = None
         self._pending: list[Buffer] = []
         self._pending_position = 0
+        self._writing: SegmentWrite | None = None
         self._unindexed_bytes = 0
         self._offsets = array("q")  # last offset of an indexed batch
         self._positions = array("q")  # where that batch begins
@@ -136,10 +136,24 @@ class Segment:
         """The batches since the last call, to be written to the .log."""
         if not self._pending:
             return None
-        write = SegmentWrite(self, self._pending_position, self.size_bytes, self._pending)
+        self._writing = SegmentWrite(self.log_file(), self._pending_position, self._pending)
         self._pending = []
         self._pending_position = self.size_bytes
-        return write
+        return self._writing
+
+    def written(self) -> None:
+        """The last write that was taken has run."""
+        self._writing = None
+
+    def _write_now(self) -> None:
+        """Somebody reads: let everything be in the .log."""
+        if self._writing is not None:
+            self._writing.run()  # the thread may be at it, or not have begun
+            self._writing = None
+        if self._pending:
+            SegmentWrite(self.log_file(), self._pending_position, self._pending).run()
+            self._pending = []
+            self._pending_position = self.size_bytes
 
     def log_file(self) -> File:
         """The open .log, made on first use."""
@@ -211,7 +225,7 @@ class Segment:
         log = self._disk.open(self._path("log"))
         self._cut("log", log, state.log_bytes)
         log.close()
-        self.size_bytes = self.readable_bytes = self._pending_position = state.log_bytes
+        self.size_bytes = self.durable_bytes = self._pending_position = state.log_bytes
         self._restored_bytes = state.log_bytes
         self.timestamp_max = state.timestamp_max
         self.timestamp_max_offset = state.timestamp_max_offset
@@ -279,7 +293,7 @@ class Segment:
                     )
                 if (header.magic, header.partition_leader_epoch) != (MAGIC, LEADER_EPOCH):
                     raise ProtocolError("no record batch of ours")
-                if position + at + header.size_bytes > self.readable_bytes:
+                if position + at + header.size_bytes > self.durable_bytes:
                     raise ProtocolError(f"a batch of {header.size_bytes} bytes has no room")
                 whole = at + header.size_bytes <= len(content)
                 if whole and not check_crc(content, at):
@@ -315,7 +329,9 @@ class Segment:
 
     def walk(self, position: int) -> Iterator[tuple[int, BatchHeader]]:
         """Positions and headers of the batches in the .log from `position` on."""
-        end = self.readable_bytes
+        end = self.durable_bytes
+        if self._pending or self._writing is not None:
+            self._write_now()
         chunk, chunk_position = b"", position
         while position < end:
             at = position - chunk_position

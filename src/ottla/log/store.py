@@ -1,9 +1,10 @@
 """The store: one journal, all partitions, and the way through a group commit.
 
 An operation fills a `Frame` with batches and records and appends it. `begin_sync` takes everything
-that was appended, as a ticket whose `run` writes the segments, writes the journal and syncs it, in
-a thread of the server; `complete_sync` then moves the durable position and the high watermarks.
-One ticket is under way at a time; what arrives meanwhile shares the next one.
+that was appended, as a ticket whose `run` writes the journal and syncs it, in a thread of the
+server; `complete_sync` then moves the durable position and the high watermarks. One ticket is under
+way at a time; what arrives meanwhile shares the next one. Segments are written with a ticket now
+and then, for nothing but reads depends on them.
 
 When the journal has grown by `checkpoint_bytes` the ticket also begins a new journal file, and a
 checkpoint of the state at that very position follows: `begin_checkpoint`, its `run` in another
@@ -18,7 +19,7 @@ from uuid import UUID
 
 from ottla.log.checkpoint import Checkpoint, state_of, write_checkpoint
 from ottla.log.journal import Journal, JournalWrite, remove_files_before
-from ottla.log.partition import Partition, PartitionName
+from ottla.log.partition import Partition, PartitionEnd, PartitionName
 from ottla.log.segment import SegmentStore, SegmentWrite
 from ottla.ports.disk import Buffer, Disk
 from ottla.ports.failpoints import failpoint
@@ -27,6 +28,8 @@ BATCH, RECORD = 1, 2
 ENTRY = struct.Struct(">BI")  # kind, length of what follows
 BATCH_ENTRY = struct.Struct(">BI16siq")  # and topic id, partition, time of the append
 CHECKPOINT_BYTES = 134_217_728
+JOURNAL_ALLOCATE_BYTES = 8_388_608
+SEGMENT_WRITE_BYTES = 1_048_576  # so much may wait to be written to all segments together
 
 
 class Frame:
@@ -56,8 +59,9 @@ class SyncTicket:
     """One group commit."""
 
     writes: list[SegmentWrite]
+    written: list[Partition]  # whose writes these are
     journal_write: JournalWrite
-    ends: list[tuple[Partition, int]]
+    ends: list[tuple[Partition, PartitionEnd]]
     checkpoint: "CheckpointTicket | None"  # to run once this has completed
 
     def run(self) -> None:
@@ -102,16 +106,20 @@ class Store:
         *,
         sync: bool = True,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
+        journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES,
         segment_bytes: int | None = None,
     ) -> None:
         """A store that `recovery.recover` opens. `sync=False` is durability "os"."""
         self.disk = disk
         self.sync = sync
+        self.journal_allocate_bytes = journal_allocate_bytes
         self.partitions: dict[UUID, list[Partition]] = {}
         self.journal: Journal
         self._checkpoint_bytes = checkpoint_bytes
         self._segment_bytes = segment_bytes
-        self._dirty: dict[int, Partition] = {}
+        self._dirty: dict[int, Partition] = {}  # appended to since the last sync began
+        self._unwritten: dict[int, Partition] = {}  # with batches that wait for their segments
+        self._written_position = 0  # of the journal, when the segments were last written
         self._doomed: list[Partition] = []
         self._checkpoint_due = False
         self._checkpoint_busy = False
@@ -133,6 +141,7 @@ class Store:
         """The topic was deleted."""
         for partition in self.partitions.pop(topic_id, []):
             self._dirty.pop(id(partition), None)
+            self._unwritten.pop(id(partition), None)
             self._doomed.append(partition)
 
     # -- group commit -------------------------------------------------------------------------
@@ -141,7 +150,7 @@ class Store:
         """Append what one operation did. It is durable after the next sync."""
         self.journal.append(frame.entries)
         for partition in frame.partitions:
-            self._dirty[id(partition)] = partition
+            self._dirty[id(partition)] = self._unwritten[id(partition)] = partition
 
     @property
     def sync_wanted(self) -> bool:
@@ -155,29 +164,38 @@ class Store:
         """
         if not self.sync_wanted:
             return None
-        dirty, self._dirty = list(self._dirty.values()), {}
-        writes = [write for partition in dirty for write in partition.take_writes()]
         roll = not self._checkpoint_busy and (
             self._checkpoint_due or self.journal.file_bytes >= self._checkpoint_bytes
         )
+        dirty, self._dirty = list(self._dirty.values()), {}
+        written = self._take_unwritten(at_once=roll)
+        writes = [write for partition in written for write in partition.take_writes()]
+        ends = [(partition, partition.end()) for partition in dirty]
         checkpoint = None
         if roll:
             self._checkpoint_due, self._checkpoint_busy = False, True
             checkpoint = self.take_checkpoint(self.journal.written_position, snapshot())
-        return SyncTicket(
-            writes,
-            self.journal.take(roll=roll),
-            [(partition, partition.next_offset) for partition in dirty],
-            checkpoint,
-        )
+        return SyncTicket(writes, written, self.journal.take(roll=roll), ends, checkpoint)
+
+    def _take_unwritten(self, *, at_once: bool) -> list[Partition]:
+        """The partitions to write to their segments now: none while little waits.
+
+        Small batches are put together so, and most of a transaction's cost in system calls saved.
+        """
+        position = self.journal.written_position
+        if not at_once and position - self._written_position < SEGMENT_WRITE_BYTES:
+            return []
+        self._written_position = position
+        unwritten, self._unwritten = list(self._unwritten.values()), {}
+        return unwritten
 
     def complete_sync(self, ticket: SyncTicket) -> list[Partition]:
         """What `ticket` held is durable. Returns the partitions whose high watermark rose."""
         self.journal.complete(ticket.journal_write)
-        for write in ticket.writes:
-            write.complete()
-        for partition, end_offset in ticket.ends:
-            partition.advance(end_offset)
+        for partition in ticket.written:
+            partition.written()
+        for partition, end in ticket.ends:
+            partition.advance(end)
         if ticket.checkpoint is not None:
             self._checkpoint_ready = ticket.checkpoint
         return [partition for partition, _ in ticket.ends]

@@ -6,6 +6,7 @@ directory has returned. Before that a power cut may keep them, drop them or keep
 A failed `sync` is never tried again (the kernel may have dropped the pages): StorageFailed.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -31,6 +32,14 @@ class File(Protocol):
     def size(self) -> int: ...
 
     def truncate(self, length: int) -> None: ...
+
+    def allocate(self, length: int) -> None:
+        """Give the file this length with zeros at its end, if the file system can do so quickly.
+
+        A sync of bytes written there has no new length and no new blocks to store as well. It is
+        a favour: where it cannot be had, nothing happens and nothing is raised.
+        """
+        ...
 
     def sync(self) -> None: ...
 
@@ -125,6 +134,10 @@ class RealFile:
             os.ftruncate(self._fd, length)
         except OSError as error:
             raise _failed("truncate", self._path, error) from error
+
+    def allocate(self, length: int) -> None:
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(self._fd, 0, length)
 
     def sync(self) -> None:
         try:

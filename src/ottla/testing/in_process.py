@@ -27,6 +27,7 @@ from ottla.wire.frame import SIZE_BYTES, decode_response_header, encode_request
 from ottla.wire.message import Message
 
 _WAIT_MS_MAX = 600_000
+SMALL = BrokerConfig(journal_allocate_bytes=0)
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ class InProcessBroker:
         """
         self.disk: Disk = disk if disk is not None else SimulatedDisk()
         self.clock = clock or SimulatedClock()
-        self.core = Broker(self.disk, self.clock, SeededRng(seed), config or BrokerConfig())
+        self.core = Broker(self.disk, self.clock, SeededRng(seed), config or SMALL)
         self._connections = 0
 
     def connect(self, client_id: str = "test") -> "InProcessClient":

@@ -147,6 +147,10 @@ class SimulatedFile:
             lambda: inode.change(Truncate(length)),
         )
 
+    def allocate(self, length: int) -> None:
+        if length > self.size():
+            self.truncate(length)
+
     def sync(self) -> None:
         inode = self._open()
         self._disk.step(Operation("sync", self._path), inode.sync, inode.lose)

@@ -25,7 +25,7 @@ from tests.crash.workload import Script
 from tests.unit.wire import samples as samples_module
 from tests.unit.wire.samples import Case, apis, samples
 
-CONFIG = BrokerConfig(segment_bytes=4_096)
+CONFIG = BrokerConfig(segment_bytes=4_096, journal_allocate_bytes=0)
 SCHEMAS = {int(api.key): api for api in apis()}
 MAY_NAME_THE_SCRIPT = {0, 8, 13, 19, 20, 22, 24, 25, 26, 28, 42, 47}
 VERSIONS = [

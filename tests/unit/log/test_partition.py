@@ -60,8 +60,8 @@ def append(partition: Partition, batch: bytes, *, must_start_at_zero: bool = Fal
 def sync(partition: Partition) -> None:
     for write in partition.take_writes():
         write.run()
-        write.complete()
-    partition.advance(partition.next_offset)
+    partition.written()
+    partition.advance(partition.end())
 
 
 def values(read: Read) -> list[str]:
