@@ -22,7 +22,7 @@ from ottla.pipeline.sinks.delivery import SinkWorker
 from ottla.pipeline.sinks.sink import Position
 from ottla.pipeline.worker import EXIT_STOPPED
 from ottla.server.process import Broker
-from tests.pipeline.workers import finish, make_spec, start_worker
+from tests.pipeline.workers import finish, make_spec, start_worker, stop
 from tests.postgres_runner import running_postgres
 
 COUNT = 3_000
@@ -76,8 +76,7 @@ def test_killed_again_and_again_every_record_is_in_once(
         fill(ottla_broker, [b'{"n": -1}'])
     worker = start_worker("sink", spec, ottla_broker.bootstrap_servers)
     wait_for_offset(tmp_path / "out.db", COUNT + 3)
-    assert worker.stdin is not None
-    worker.stdin.close()
+    stop(worker)
     assert finish(worker)[0] == 0
     found = query(tmp_path / "out.db", "SELECT n FROM t ORDER BY n")
     assert [n for (n,) in found] == [-1, -1, -1, *range(COUNT)]
@@ -88,8 +87,7 @@ def test_records_that_are_no_rows_are_dead_letters(ottla_broker: Broker, tmp_pat
     spec = make_spec(tmp_path, **{"from": "kafka:rows"})
     worker = start_worker("sink", spec, ottla_broker.bootstrap_servers)
     wait_for_offset(tmp_path / "out.db", 7)
-    assert worker.stdin is not None
-    worker.stdin.close()
+    stop(worker)
     finish(worker)
     assert query(tmp_path / "out.db", "SELECT n FROM t ORDER BY n") == [(1,), (2,)]
     dead = query(tmp_path / "out.db", 'SELECT "offset", reason FROM _ottla_dead_letters')
@@ -108,8 +106,7 @@ def test_a_topic_made_anew_stops_the_sink(ottla_broker: Broker, tmp_path: Path) 
     fill(ottla_broker, json_rows(10))
     worker = start_worker("sink", spec, ottla_broker.bootstrap_servers)
     wait_for_offset(tmp_path / "out.db", 10)
-    assert worker.stdin is not None
-    worker.stdin.close()
+    stop(worker)
     finish(worker)
     Admin(ottla_broker.bootstrap_servers).delete_topics(["rows"])
     fill(ottla_broker, json_rows(10))

@@ -6,11 +6,13 @@ Python makes of the file. Some run undisturbed, some have every part killed at r
 """
 
 import csv
+import json
 import os
 import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -332,6 +334,13 @@ def test_the_command_runs_a_description_and_says_what_it_did(tmp_path: Path) -> 
     assert query(tmp_path / "out.db", "SELECT id, v FROM t ORDER BY id") == [(1, "a"), (2, "b")]
     listed = ottla("dlq", "p.yaml", "--raw", cwd=tmp_path)
     assert listed.stdout == "in.csv:5: 2 columns are named, the row has 1\n    3\n"
+    told = ottla("status", "p.yaml", cwd=tmp_path)
+    assert told.stdout == (
+        "p\n"
+        "  read       in.csv: 3 rows, 1 dead letters, up to line 5\n"
+        "  open       0 rows before, 0 after the steps\n"
+        "  delivered  2 records, 0 dead letters\n"
+    )
     audited = ottla("audit", "p.yaml", cwd=tmp_path)
     assert audited.returncode == 0, audited.stdout + audited.stderr
     assert audited.stdout.endswith("exact\n")
@@ -356,6 +365,37 @@ def test_the_command_refuses_what_it_does_not_understand(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "p.yaml:3:3: p.dedup: there is no setting 'dedup' here" in done.stderr
     assert not (tmp_path / "out.db").exists()
+
+
+def test_when_the_command_is_killed_nothing_of_it_stays_and_the_next_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    expected = write_sales(tmp_path, seed=8, count=40_000)
+    (tmp_path / "p.json").write_text(json.dumps({"p": SALES}))  # JSON is YAML
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ottla", "run", "p.json", "--quiet"], cwd=tmp_path
+        )
+        time.sleep(1.7)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while any(map(is_alive, children)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    done = ottla("run", "p.json", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert results(tmp_path) == expected
+    assert ottla("audit", "p.json", cwd=tmp_path).returncode == 0
+
+
+def is_alive(pid: str) -> bool:
+    """Whether there is such a process, other than one that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def ottla(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

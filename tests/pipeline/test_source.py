@@ -21,6 +21,7 @@ from tests.pipeline.workers import (
     rows_in,
     run_worker,
     start_worker,
+    stop,
 )
 
 COUNT = 400
@@ -161,6 +162,5 @@ def test_following_it_waits_for_rows_until_it_is_ended(
     while numbers(ottla_broker) != [1, 23] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert numbers(ottla_broker) == [1, 23]
-    assert worker.stdin is not None
-    worker.stdin.close()
+    stop(worker)
     assert finish(worker)[0] == 0

@@ -11,6 +11,7 @@ from ottla.pipeline.config import build
 from ottla.pipeline.dead_letters import DeadLetter, dead_letter_of
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.topics import read_topic
+from ottla.pipeline.worker import STOP
 
 
 def make_spec(directory: Path, **changes: Any) -> PipelineSpec:
@@ -27,7 +28,7 @@ def start_worker(
     failpoints: str = "",
     follow: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """A worker; closing its standard input ends it."""
+    """A worker; it ends at once if its standard input is closed."""
     content = {
         "name": spec.name,
         "base": str(spec.base),
@@ -44,6 +45,13 @@ def start_worker(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a worker to end in good order."""
+    assert process.stdin is not None
+    process.stdin.write(STOP)
+    process.stdin.flush()
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import ottla
-from ottla.cli import audit, broker, dlq, plan, run
+from ottla.cli import audit, broker, dlq, plan, run, status
 
 app = typer.Typer(
     name="ottla",
@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(broker.app, name="broker")
-for command in (run.run, plan.plan, plan.check, dlq.dlq, audit.audit):
+for command in (run.run, plan.plan, plan.check, status.status, dlq.dlq, audit.audit):
     app.command()(command)
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import orjson
 
-from ottla.pipeline.worker import EXIT_FENCED, EXIT_STOPPED
+from ottla.pipeline.worker import EXIT_FENCED, EXIT_STOPPED, STOP
 
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 _HEALTHY_AFTER_S = 10.0
@@ -113,7 +113,8 @@ class WorkerProcess:
         self._stopping = True
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
-                self._process.stdin.close()
+                self._process.stdin.write(STOP)
+                self._process.stdin.flush()
 
     def wait(self) -> None:
         """Wait until it has ended; one that does not is killed."""

@@ -24,12 +24,13 @@ from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.processes import State, WorkerProcess
 from ottla.pipeline.topics import CHECK_TIMEOUT_MS, make_topics, nothing_behind
-from ottla.server.process import Broker
+from ottla.server.process import Broker, BrokerFailed
 
 _LOOK_INTERVAL_S = 0.05
 _SHOW_INTERVAL_S = 0.2
 _CHECK_INTERVAL_S = 0.3
 _RATE_WINDOW_S = 5.0
+_PREDECESSOR_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class PipelineRun:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         if not self.bootstrap_servers:
             self.broker = Broker(self.state_dir / "broker")
-            self.broker.start()
+            self._start_broker(self.broker)
             self.bootstrap_servers = self.broker.bootstrap_servers
             running = orjson.dumps({"bootstrap_servers": self.bootstrap_servers})
             (self.state_dir / RUNNING_FILE).write_bytes(running)
@@ -158,6 +159,20 @@ class PipelineRun:
                 if worker.state in (State.WAITING, State.DOWN, State.FAILED)
             },
         )
+
+    def _start_broker(self, broker: Broker) -> None:
+        """Start it; if the last run was killed, its broker may need a moment to end."""
+        deadline = time.monotonic()
+        if (self.state_dir / RUNNING_FILE).exists():
+            deadline += _PREDECESSOR_LIMIT_S
+        while True:
+            try:
+                broker.start()
+                return
+            except BrokerFailed:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_INTERVAL_S)
 
     def _freeze(self) -> Path:
         """Write down what the workers are to do. Passwords stay references where they were."""

@@ -2,8 +2,8 @@
 
 FILE is the description that the supervisor froze at the start, so that all workers, also those
 that are restarted, work by the same one. Reports go to standard output, words for people to
-standard error. The worker ends in good order when its standard input is closed, which also happens
-when its supervisor is killed, and on SIGTERM.
+standard error. The worker ends in good order when it reads STOP from its standard input, and on
+SIGTERM; it ends at once when its standard input is closed, as it is when its supervisor is killed.
 
 Exit codes: 0 done or stopped, 3 a person has to act, 4 fenced, anything else: start it again.
 """
@@ -30,6 +30,7 @@ EXIT_STOPPED = 3
 EXIT_FENCED = 4
 EXIT_AGAIN = 1
 _REPORT_INTERVAL_S = 0.25
+STOP = b"s"  # on standard input
 _STDIN = 0
 _STOP_LIMIT_S = 30.0
 _HANG_LIMIT_S = 60.0
@@ -60,9 +61,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _watch_stdin(stop: threading.Event) -> None:
+    """End in good order when told to, and at once when the supervisor is gone.
+
+    Then the broker is going too, and waiting for it would only keep the next run from starting.
+    """
     # Not sys.stdin: its lock, held by this thread at the end of the process, aborts the process.
-    while os.read(_STDIN, 1024):
-        pass
+    if os.read(_STDIN, 1) != STOP:
+        os._exit(EXIT_AGAIN)
     stop.set()
     time.sleep(_STOP_LIMIT_S)
     print("the worker did not end in time", file=sys.stderr)
