@@ -10,7 +10,7 @@ locks. It cannot hold up its successor: claiming ends the predecessor's session,
 kept in the row, and every session of ours gives up by itself after it was idle in a transaction.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
@@ -348,7 +348,15 @@ _OF_KEY = "WHERE pipeline = %s AND topic = %s AND partition = %s"
 
 def _copy_text(rows: Sequence[tuple[Any, ...]]) -> str:
     """The rows in the text format of COPY."""
-    return "".join(["\t".join(map(_copy_value, row)) + "\n" for row in rows])
+    columns = map(_copy_column, zip(*rows, strict=True))
+    return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def _copy_column(values: Sequence[object]) -> Iterable[str]:
+    """Columns repeat themselves: each distinct value is written once, the rest is a look-up."""
+    if len(set(map(type, values)) - {type(None)}) > 1:  # 1, 1.0 and True would be one value
+        return map(_copy_value, values)
+    return map({value: _copy_value(value) for value in set(values)}.__getitem__, values)
 
 
 def _copy_value(value: object) -> str:
