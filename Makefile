@@ -26,7 +26,7 @@ check: $(READY) ## under a minute: ruff, mypy, import-linter, tidy, unit tests
 	$(BIN)/pytest -q tests/unit
 
 test: check     ## everything that proves a promise, under twenty minutes
-	$(BIN)/pytest -q --durations=15 tests
+	$(BIN)/pytest -q --durations=15 tests --ignore tests/unit
 
 bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios
 	$(BIN)/python -m bench
