@@ -139,7 +139,7 @@ class Job:
     # -- workers -------------------------------------------------------------------------------
 
     def start(
-        self, state: str = "one", failpoints: str = "", **options: Any
+        self, state: str = "one", failpoints: str = "", slow_ms: int = 0, **options: Any
     ) -> subprocess.Popen[str]:
         """Start a worker with a state directory of that name."""
         settings = {
@@ -147,6 +147,7 @@ class Job:
             "bootstrap_servers": self.bootstrap_servers,
             "state_dir": str(self.directory / state),
             "input": self.input,
+            "slow_ms": slow_ms,
             "options": {"session_timeout_ms": 6_000, **options},
         }
         process = subprocess.Popen(

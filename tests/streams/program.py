@@ -1,15 +1,18 @@
 """What the tests run in processes of their own: `python -m tests.streams.program SETTINGS`.
 
-SETTINGS is JSON: name, bootstrap_servers, state_dir, input, and options for App. It counts per key,
-counts per key and window, sums over a repartition, and drops duplicates; every 13th record fails.
+SETTINGS is JSON: name, bootstrap_servers, state_dir, input, slow_ms, and options for App. It counts
+per key, counts per key and window, sums over a repartition, and drops duplicates; every 13th record
+fails, and every record takes slow_ms.
 Prints its metrics as a line of JSON when it ends.
 """
 
 import json
 import logging
 import sys
+import time
 from typing import Any
 
+from ottla.client import ClientError
 from ottla.streams import App, Count, StreamsError, Sum, Tumbling
 
 WINDOW_MS = 1_000
@@ -27,7 +30,10 @@ def build(settings: dict[str, Any]) -> App:
         errors="dead_letter",
         **settings.get("options", {}),
     )
-    good = app.stream(settings["input"], timestamp=lambda v: v["at"]).map_values(check)
+    stream = app.stream(settings["input"], timestamp=lambda v: v["at"])
+    if settings["slow_ms"]:
+        stream = stream.peek(lambda v: time.sleep(settings["slow_ms"] / 1000))
+    good = stream.map_values(check)
     by_key = good.group_by_key()
     by_key.count("per-key").current().to(f"{name}-counts")
     windows = by_key.windowed(Tumbling(WINDOW_MS, grace=0)).agg(
@@ -53,7 +59,7 @@ def main() -> None:
     print("starting", flush=True)
     try:
         app.run()
-    except StreamsError as refused:
+    except (StreamsError, ClientError) as refused:
         sys.exit(f"{type(refused).__name__}: {refused}")
     finally:
         print(json.dumps(app.metrics()), flush=True)

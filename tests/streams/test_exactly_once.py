@@ -5,15 +5,17 @@ processes of its own, on Ottla and on Apache Kafka. They are killed with SIGKILL
 and left by others; then every output topic is compared, exactly, with what the input comes to.
 """
 
+import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ottla.client import Producer
+from ottla.client import ClientError, Consumer, Partition, Position, Producer
 from ottla.server.process import Broker
 from ottla.streams.commit import STEPS
 from tests.streams.conftest import Job
@@ -198,6 +200,101 @@ def test_the_broker_dies_and_comes_back(
         assert worker.poll() is None
     finally:
         job.close()
+
+
+def test_a_broker_that_does_not_answer(
+    ottla_broker: Broker, tmp_path: Path, unique: Callable[[str], str]
+):
+    """The broker is stopped for longer than a call may take, in the middle of the work."""
+    job = Job(unique("app"), ottla_broker.bootstrap_servers, tmp_path, partitions=2)
+    try:
+        job.write(4_000)
+        worker = job.start(slow_ms=1, timeout_ms=1_000, commit_interval_ms=20)
+        for _ in range(3):
+            time.sleep(1.2)
+            with stopped(ottla_broker.pid):
+                time.sleep(2.5)
+        job.await_result()
+        assert worker.poll() is None
+        assert "within 1.0 s" in job.log()
+    finally:
+        job.close()
+
+
+def test_a_commit_without_an_answer(
+    ottla_broker: Broker, tmp_path: Path, unique: Callable[[str], str]
+):
+    """The commit is asked for, and not answered: only a new producer knows what became of it."""
+    job = Job(unique("app"), ottla_broker.bootstrap_servers, tmp_path, partitions=2)
+    try:
+        job.write(1_000)
+        worker = job.start(failpoints="commit.5.commit=stop@2", timeout_ms=1_000)
+        await_stopped(worker.pid)
+        with stopped(ottla_broker.pid):
+            worker.send_signal(signal.SIGCONT)
+            time.sleep(2.5)
+        job.write(500)
+        job.await_result()
+        assert worker.poll() is None
+        assert "may have happened or not" in job.log()
+    finally:
+        job.close()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing for the length of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_slow_steps_do_not_outlive_their_transaction(new_job: NewJob):
+    job = new_job(partitions=1)
+    job.write(400)
+    worker = job.start(slow_ms=15, transaction_timeout_ms=3_000)
+    job.await_result()
+    assert job.stop(worker)["aborts"] == 0
+
+
+def test_two_workers_of_one_name(new_job: NewJob):
+    """A copy of a worker takes over; the one that was copied stops and says why."""
+    job = new_job()
+    job.write(500)
+    first = job.start("one", worker="w")
+    job.await_result()
+    second = job.start("two", worker="w")
+    job.await_end(first)
+    assert first.returncode != 0
+    assert "Give every process a name of its own" in job.log()
+    job.write(500)
+    job.await_result()
+    assert second.poll() is None
+
+
+def test_an_offset_that_is_not_in_the_log_stops_the_worker(new_job: NewJob):
+    """Nothing is skipped, nothing is taken for something else."""
+    job = new_job(partitions=1)
+    job.write(500)
+    worker = job.start()
+    job.await_result()
+    job.stop(worker)
+    position = {Partition(job.input, 0): Position(9_999)}
+    with Consumer(job.bootstrap_servers, job.name) as consumer:
+        deadline = time.monotonic() + 30
+        while True:  # until the session of the worker has ended
+            try:
+                consumer.commit(position)
+                break
+            except ClientError:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+    worker = job.start()
+    job.await_end(worker)
+    assert worker.returncode == 1
+    assert "Nothing is skipped silently" in job.log()
 
 
 @pytest.mark.parametrize("failpoint", ["commit.3.flush", "commit.5.commit"])

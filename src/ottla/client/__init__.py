@@ -5,11 +5,13 @@ on it cannot tell Ottla from Apache Kafka.
 """
 
 from ottla.client.admin import Admin, TopicSpec
-from ottla.client.consumer import Consumer
+from ottla.client.consumer import EARLIEST, Consumer
 from ottla.client.errors import (
     Abortable,
     ClientError,
     Fatal,
+    MemberFenced,
+    OffsetLost,
     OutcomeUnknown,
     ProducerFenced,
     TimedOut,
@@ -18,13 +20,16 @@ from ottla.client.producer import Producer, Transaction
 from ottla.client.types import Headers, Message, Partition, Position
 
 __all__ = [
+    "EARLIEST",
     "Abortable",
     "Admin",
     "ClientError",
     "Consumer",
     "Fatal",
     "Headers",
+    "MemberFenced",
     "Message",
+    "OffsetLost",
     "OutcomeUnknown",
     "Partition",
     "Position",

@@ -17,12 +17,13 @@ from ottla.client.settings import CONNECTION
 from ottla.client.types import Message, Partition, Position
 
 _END = KafkaError._PARTITION_EOF
+EARLIEST = confluent_kafka.OFFSET_BEGINNING
 _LASTING = frozenset(
     (
         KafkaError._AUTO_OFFSET_RESET,
+        KafkaError._FATAL,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.FENCED_INSTANCE_ID,
     )
 )
 Rebalanced = Callable[[list[Partition]], None]
@@ -122,7 +123,9 @@ class Consumer:
         )
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
-        """Read exactly these partitions from these offsets; -1 stands for `offset_reset`.
+        """Read exactly these partitions from these offsets.
+
+        -1 stands for what `offset_reset` says, EARLIEST for the beginning of the log.
 
         In a group, these may be fewer than the group has assigned, and more later.
         """
@@ -222,7 +225,7 @@ class Consumer:
     def commit(self, offsets: Mapping[Partition, Position]) -> None:
         """Commit offsets without a transaction, and wait for the answer. Raises ClientError."""
         asked = [
-            confluent_kafka.TopicPartition(*each, position.offset, position.metadata or None)
+            confluent_kafka.TopicPartition(*each, position.offset, position.metadata)
             for each, position in offsets.items()
         ]
         self._call(
@@ -270,7 +273,7 @@ class Consumer:
 
     def _start(self, item: tuple[Partition, int]) -> confluent_kafka.TopicPartition:
         partition, offset = item
-        if offset < 0:
+        if offset == -1:
             offset = {
                 "earliest": confluent_kafka.OFFSET_BEGINNING,
                 "latest": confluent_kafka.OFFSET_END,

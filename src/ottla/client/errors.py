@@ -1,8 +1,10 @@
-"""What the client raises: three classes a program can act on, as KIP-1050 sorts them, and one more.
+"""What the client raises: classes a program can act on, as KIP-1050 sorts them, and one more.
 
 Abortable       leave the transaction; the block does it, and the work can be done again
 Fatal           this producer or consumer is of no more use; close it, make another
 ProducerFenced  (Fatal) another producer took over the transactional.id; the producer is closed
+MemberFenced    (Fatal) another consumer took over the group.instance.id
+OffsetLost      (Fatal) the offset to read from is not in the log: records are gone unread
 OutcomeUnknown  a commit was asked for and not answered: neither done nor not done. Only the
                 broker knows. Commit again, or make a new producer with the same
                 transactional.id (its start settles the old transaction), and read the
@@ -32,6 +34,14 @@ class ProducerFenced(Fatal):
     """A producer with the same transactional.id was started after this one."""
 
 
+class MemberFenced(Fatal):
+    """A consumer with the same group.instance.id has joined the group after this one."""
+
+
+class OffsetLost(Fatal):
+    """The offset to read from is not in the log any more, or not yet."""
+
+
 class OutcomeUnknown(ClientError):  # noqa: N818 - it is no error to repair
     """A commit was not answered in time: it may have happened or not."""
 
@@ -45,7 +55,6 @@ _FENCED = frozenset(
         KafkaError._FENCED,
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
-        KafkaError.FENCED_INSTANCE_ID,
     )
 )
 _TIMED_OUT = frozenset((KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT))
@@ -69,6 +78,20 @@ def translate(error: KafkaError, doing: str) -> ClientError:
             f"{said}. Another producer with the same transactional.id was started, or the "
             "transaction outlived transaction.timeout.ms. This producer is closed; its open "
             "transaction was aborted by the broker. Run one producer per transactional.id",
+            code,
+        )
+    # A consumer's fatal error has its cause in the text alone.
+    fenced_instance = code == KafkaError._FATAL and "group.instance.id" in error.str()
+    if code == KafkaError.FENCED_INSTANCE_ID or fenced_instance:
+        return MemberFenced(
+            f"{said}. Another consumer runs under the same name, and has taken over. Give every "
+            "process a name of its own",
+            code,
+        )
+    if code == KafkaError._AUTO_OFFSET_RESET:
+        return OffsetLost(
+            f"{said}. Retention has deleted records before they were read, or the topic was made "
+            "anew. Nothing is skipped silently: commit another offset for the group to go on",
             code,
         )
     if code in _GROUP_MOVED_ON:

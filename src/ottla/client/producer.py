@@ -251,7 +251,7 @@ class Producer:
         self._allow("send offsets")
         positions = [
             confluent_kafka.TopicPartition(
-                partition.topic, partition.partition, position.offset, position.metadata or None
+                partition.topic, partition.partition, position.offset, position.metadata
             )
             for partition, position in offsets.items()
         ]

@@ -50,6 +50,10 @@ class App:
         errors: "stop" on a record that fails, or "dead_letter" it.
         worker: the stable name of this process within the application; by default one that is made
             at the first start and kept in state_dir.
+        transaction_timeout_ms: after this long the broker aborts the transaction of a worker that
+            hangs; readers of its output wait for that.
+        session_timeout_ms: after this long without a sign of life its partitions go to others.
+        timeout_ms: how long to wait for an answer of the broker.
     Raises TopologyError on values that make no sense.
     """
 
@@ -65,6 +69,7 @@ class App:
         worker: str | None = None,
         transaction_timeout_ms: int = 10_000,
         session_timeout_ms: int = 10_000,
+        timeout_ms: int = 30_000,
         clock: Clock | None = None,
     ) -> None:
         check_name(name, "an application")
@@ -81,6 +86,7 @@ class App:
         self._commit_interval_ms = commit_interval_ms
         self._transaction_timeout_ms = transaction_timeout_ms
         self._session_timeout_ms = session_timeout_ms
+        self._timeout_ms = timeout_ms
         self._clock = clock or RealClock()
         self._worker_name = worker
         self._worker: Worker | None = None
@@ -164,6 +170,7 @@ class App:
                 commit_interval_ms=self._commit_interval_ms,
                 transaction_timeout_ms=self._transaction_timeout_ms,
                 session_timeout_ms=self._session_timeout_ms,
+                timeout_ms=self._timeout_ms,
                 dead_letter_topic=self.dead_letter_topic,
             )
             self._running = True

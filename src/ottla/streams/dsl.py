@@ -235,6 +235,7 @@ class Stream(Generic[K, V]):
         a record out of order is compared like any other. Duplicates are counted.
 
         Args: `key` gives what is compared, any JSON value or bytes; without it, the record's key.
+        A record whose key is None has no duplicates: it passes.
         `on_duplicate="topic"` writes them to `<app>-<name>-duplicates`, with the place of the
         first in the headers.
         """

@@ -10,8 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from ottla.client import Message, Partition, Position
+from ottla.client import EARLIEST, Message, Partition, Position
 from ottla.ports.clock import Clock
+from ottla.ports.invariants import invariant
 from ottla.streams.commit import OffsetMetadata, Output, commit, emit, save
 from ottla.streams.compiler import Program, compile_subtopology
 from ottla.streams.errors import StateMismatch
@@ -160,14 +161,15 @@ class Engine:
 
     def close_tasks(self, task_ids: Iterable[TaskId]) -> None:
         """Let tasks go, with nothing open: what is committed goes to the disk."""
+        invariant(not self.in_transaction, "tasks are let go between transactions")
         closing = [self.tasks.pop(each) for each in task_ids if each in self.tasks]
         if closing:
             save(closing, self.storage, self._clock.now_ms())
 
     def next_offset(self, partition: Partition) -> int:
-        """Where to read on; -1 if nothing was ever committed."""
-        task = self.tasks.get(self.task_id(partition))
-        return -1 if task is None else task.next_offsets().get(partition.topic, -1)
+        """Where to read on: at the beginning, if nothing was ever committed."""
+        task = self.tasks[self.task_id(partition)]
+        return task.next_offsets().get(partition.topic, EARLIEST)
 
     def source_code(self) -> str:
         """What was compiled, for people."""

@@ -142,22 +142,26 @@ def _sink(w: Writer, node: t.Node, flow: Flow) -> None:
 
 
 def _dedupe(w: Writer, node: t.Node, flow: Flow) -> None:
-    """The first record of a key is remembered in the bucket of the clock at its arrival."""
+    """The first of a key is remembered in the bucket of the clock then; None is no key."""
     step = _step(node, t.DedupeStep)
     n, name = node.id, step.store.name
     digest = w.const("digest", digester(w.topology.app, name))
-    mark, clock, first = w.var("d"), w.var("clock"), w.var("first")
-    w.put(f"{mark} = {digest}({w.call(step.key, flow)})")
-    if step.store.wall_clock:
-        w.put(f"{clock} = now_ms")
-    else:
-        w.put(f"{clock} = {flow.time} if {flow.time} > time_ms else time_ms")
-    w.put(f"{first} = store{n}.find({mark}, {clock} - {step.window_ms})")
+    identity, mark, clock, first = w.var("i"), w.var("d"), w.var("clock"), w.var("first")
+    w.put(f"{identity} = {w.call(step.key, flow)}")
+    w.put(f"{first} = None")
+    with w.block(f"if {identity} is not None:"):
+        w.put(f"{mark} = {digest}({identity})")
+        if step.store.wall_clock:
+            w.put(f"{clock} = now_ms")
+        else:
+            w.put(f"{clock} = {flow.time} if {flow.time} > time_ms else time_ms")
+        w.put(f"{first} = store{n}.find({mark}, {clock} - {step.window_ms})")
+        with w.block(f"if {first} is None:"):
+            w.put(f"dirty{n} = store{n}.segment({clock} - {clock} % {step.bucket_ms}).dirty")
+            w.undo(f"(dirty{n}, {mark}, MISSING)")
+            pack = w.const("pack", pack_first)
+            w.put(f"dirty{n}[{mark}] = {pack}({clock}, m.partition(), m.offset())")
     with w.block(f"if {first} is None:"):
-        w.put(f"dirty{n} = store{n}.segment({clock} - {clock} % {step.bucket_ms}).dirty")
-        w.undo(f"(dirty{n}, {mark}, MISSING)")
-        pack = w.const("pack", pack_first)
-        w.put(f"dirty{n}[{mark}] = {pack}({clock}, m.partition(), m.offset())")
         w.children(node, t.OUT, flow)
     with w.block("else:"):
         w.count(f"duplicates:{name}")

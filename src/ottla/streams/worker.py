@@ -7,11 +7,14 @@ restoring do not hold up the others: their partitions are not read yet.
 
 What can go wrong, and what is done:
 
-    Abortable, TimedOut          abort, roll back, read again from the committed positions
+    TimedOut, Abortable          abort, roll back, read again from the committed positions
     OutcomeUnknown, Fatal        a new producer; all tasks are opened anew from what is committed
-    ProducerFenced               the same; again within a minute without a commit: stop
-    partitions lost              roll back; abort; they belong to others already
-    StepFailed, StateMismatch    abort and stop
+    partitions lost              abort, roll back; they belong to others already
+    MemberFenced, OffsetLost,    abort and stop
+    StepFailed, StateMismatch
+
+Five failures in a row without a commit stop the worker too, but for a broker that does not answer:
+that is waited for.
 """
 
 import gc
@@ -23,9 +26,12 @@ from ottla.client import (
     ClientError,
     Consumer,
     Fatal,
+    MemberFenced,
+    OffsetLost,
     OutcomeUnknown,
     Partition,
     Producer,
+    TimedOut,
 )
 from ottla.ports.clock import Clock
 from ottla.streams.engine import Engine
@@ -35,7 +41,7 @@ from ottla.streams.storage import Storage
 from ottla.streams.task import TaskId
 from ottla.streams.topology import Topology
 
-BATCH = 5_000  # records of one poll
+BATCH_MIN, BATCH_MAX = 200, 5_000  # records of one poll
 IDLE_S = 0.1
 # A loop over records makes hundreds of thousands of objects and no cycles: look for those less
 # often than Python's 700, 10, 10. Measured: a tenth more records a second.
@@ -48,8 +54,7 @@ _log = logging.getLogger(__name__)
 class Worker:
     """Runs a topology against a cluster until it is stopped.
 
-    Args: `commit_interval_ms` between two commits; `transaction_timeout_ms` after which the broker
-    aborts the transaction of a worker that hangs.
+    Args: as for `App`.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Worker:
         commit_interval_ms: int,
         transaction_timeout_ms: int,
         session_timeout_ms: int,
+        timeout_ms: int,
         dead_letter_topic: str | None,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -70,23 +76,27 @@ class Worker:
         self._commit_interval_ms = commit_interval_ms
         self._transactional_id = f"{topology.app}-{worker}"
         self._transaction_timeout_ms = transaction_timeout_ms
+        self._timeout_ms = timeout_ms
         self._failures = 0
+        self._batch = BATCH_MIN
+        self._changes = 0  # of the assignment
         self._reopen = False
         self._stopping = False
         self._lag = 0
         self._assigned: list[Partition] = []
-        self.admin = Admin(bootstrap_servers)
-        producer = self._new_producer()
+        self.admin = Admin(bootstrap_servers, timeout_ms=timeout_ms)
         self.consumer = Consumer(
             bootstrap_servers,
             topology.app,
             instance_id=self._transactional_id,
             session_timeout_ms=session_timeout_ms,
+            offset_reset="error",
+            timeout_ms=timeout_ms,
         )
-        self._producer = producer
+        self._producer: Producer | None = self._new_producer()
         self.engine = Engine(
             topology,
-            TransactionOutput(producer, self.consumer),
+            TransactionOutput(self._producer, self.consumer),
             storage,
             clock,
             dead_letter_topic=dead_letter_topic,
@@ -103,7 +113,7 @@ class Worker:
     def metrics(self) -> dict[str, int]:
         """Counters since the start, and the lag of the partitions assigned now."""
         counters = dict.fromkeys(("records_in", "records_out", "commits", "aborts"), 0)
-        counters |= self.engine.totals
+        counters |= dict(self.engine.totals)
         counters["restored"] = self.restorer.restored
         counters["lag"] = self._lag
         return counters
@@ -126,25 +136,31 @@ class Worker:
                 self._turn()
             self._guarded(self.engine.commit)
         except BaseException:
-            self._give_up()
+            if not self._rolled_back():
+                self.engine.forget()  # the broker aborts it: we are fenced, or it times out
             raise
         finally:
             gc.set_threshold(*collections)
-        self._close()
+            self._close()
 
     def _turn(self) -> None:
         """Once round: open what was assigned, restore, read, process, commit."""
-        if self._reopen:
+        if self._producer is None:
+            self._guarded(self._start_producer)
+        elif self._reopen:
             self._guarded(self._open_tasks)
         self._guarded(self._work)
         if self.restorer.busy:
             self._guarded(self._restore)
 
     def _work(self) -> None:
+        changes = self._changes
         wait_s = 0.0 if self.restorer.busy else self._wait_s()
-        for partition, messages in self.consumer.consume(BATCH, wait_s):
-            if self._reopen:  # the assignment changed inside consume: these are not ours any more
-                return
+        runs = self.consumer.consume(self._batch, wait_s)
+        if changes != self._changes:
+            return  # the assignment changed while these were fetched: they will come again
+        began_ms = self._clock.monotonic_ms()
+        for partition, messages in runs:
             self.engine.process(partition, messages)
         self.engine.punctuate()
         if self.engine.in_transaction and self._wait_s() <= 0:
@@ -152,6 +168,15 @@ class Worker:
             self._failures = 0
         if not self.engine.in_transaction:
             self._lag = sum(map(self.consumer.lag, self._assigned))
+        self._adapt(sum(len(messages) for _, messages in runs), began_ms)
+
+    def _adapt(self, count: int, began_ms: int) -> None:
+        """A batch should take no longer than a commit interval, however slow the steps are."""
+        took_ms = self._clock.monotonic_ms() - began_ms
+        if took_ms > 2 * self._commit_interval_ms:
+            self._batch = max(1, count * self._commit_interval_ms // took_ms)
+        elif count >= self._batch:
+            self._batch = min(BATCH_MAX, 2 * self._batch)
 
     def _wait_s(self) -> float:
         if not self.engine.in_transaction:
@@ -161,53 +186,68 @@ class Worker:
 
     def _restore(self) -> None:
         ready = self.restorer.poll(IDLE_S)
-        large = self.restorer.large()
-        if large:
-            self.engine.save(large)
+        save = ready or self.restorer.large()
+        if save:
+            self.engine.save(save)
         if ready:
-            self.engine.save(ready)
             self._read_on()
+
+    # -- recovery -----------------------------------------------------------------------------
 
     def _guarded(self, action: Callable[[], object]) -> None:
         """Run it, and recover as the table in the module's docstring says."""
         try:
             action()
+        except (MemberFenced, OffsetLost):
+            raise
         except ClientError as error:
-            self._failures += 1
             _log.warning("%s: %s", self._transactional_id, error)
+            if not isinstance(error, TimedOut):
+                self._failures += 1
             if self._failures >= FAILURES_MAX:
                 raise
-            self._recover(error)
-
-    def _recover(self, error: ClientError) -> None:
-        if not isinstance(error, Fatal | OutcomeUnknown):
-            try:
-                self.engine.rollback()
+            if isinstance(error, Fatal | OutcomeUnknown) or not self._rolled_back():
+                self._start_over()
+            elif not self._reopen:
                 self._read_on()
-                return
-            except ClientError as second:
-                _log.warning("%s: %s", self._transactional_id, second)
-        self._start_over()
+
+    def _rolled_back(self) -> bool:
+        """Abort what is open; whether that worked."""
+        try:
+            self.engine.rollback()
+        except ClientError as error:
+            _log.warning("%s: %s", self._transactional_id, error)
+            return False
+        return True
 
     def _start_over(self) -> None:
         """A new producer settles what is open; the tasks begin again from what is committed."""
         self.engine.forget()
-        self.restorer.remove(self.engine.tasks.values())
-        self.engine.close_tasks(list(self.engine.tasks))
-        self._producer.close()
+        self._close_tasks()
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+        self._reopen = True
+        self.consumer.assign({})
+
+    def _start_producer(self) -> None:
+        """Fence the predecessor: a producer of our own before, or that of a dead process."""
         self._producer = self._new_producer()
         self.engine.output = TransactionOutput(self._producer, self.consumer)
-        self._reopen = True
 
     def _new_producer(self) -> Producer:
         return Producer(
             self._bootstrap_servers,
             transactional_id=self._transactional_id,
             transaction_timeout_ms=self._transaction_timeout_ms,
+            timeout_ms=self._timeout_ms,
         )
+
+    # -- the group ----------------------------------------------------------------------------
 
     def _on_assign(self, partitions: list[Partition]) -> None:
         """Take note; the tasks are opened outside of the callback."""
+        self._changes += 1
         self._assigned = partitions
         self._reopen = True
         self.consumer.assign({})
@@ -216,35 +256,31 @@ class Worker:
         """The last moment at which this generation may commit."""
         try:
             self.engine.commit()
-        except OutcomeUnknown as error:
-            _log.warning("%s: %s", self._transactional_id, error)
-            self._start_over()
         except ClientError as error:
             _log.warning("%s: %s", self._transactional_id, error)
-            self._recover_without_reading()
+            if isinstance(error, Fatal | OutcomeUnknown) or not self._rolled_back():
+                self._start_over()
         self._let_go()
 
     def _on_lost(self, partitions: list[Partition]) -> None:
         _log.warning("%s: lost %s", self._transactional_id, ", ".join(map(str, partitions)))
-        self._recover_without_reading()
+        if not self._rolled_back():
+            self._start_over()
         self._let_go()
 
-    def _recover_without_reading(self) -> None:
-        try:
-            self.engine.rollback()
-        except ClientError as error:
-            _log.warning("%s: %s", self._transactional_id, error)
-            self._start_over()
-
     def _let_go(self) -> None:
+        self._changes += 1
         self._assigned = []
         self._reopen = False
+        self._close_tasks()
+
+    def _close_tasks(self) -> None:
         self.restorer.remove(self.engine.tasks.values())
         self.engine.close_tasks(list(self.engine.tasks))
 
     def _open_tasks(self) -> None:
-        """Open the tasks of the assignment that are not open, and begin to restore them."""
-        self.engine.close_tasks(list(self.engine.tasks))
+        """Open the tasks of the assignment, and begin to restore them."""
+        self._close_tasks()
         wanted: dict[TaskId, None] = dict.fromkeys(map(self.engine.task_id, self._assigned))
         committed = self.consumer.committed(self._assigned)
         tasks = [self.engine.open_task(task_id, committed) for task_id in wanted]
@@ -261,17 +297,9 @@ class Worker:
         }
         self.consumer.assign(offsets)
 
-    def _give_up(self) -> None:
-        """Stop after a failure: what is open is aborted, what is committed is saved."""
-        try:
-            self.engine.rollback()
-        except ClientError as error:
-            _log.warning("%s: %s", self._transactional_id, error)
-        self._close()
-
     def _close(self) -> None:
-        self.restorer.remove(self.engine.tasks.values())
-        self.engine.close_tasks(list(self.engine.tasks))
+        self._close_tasks()
         self._changelogs.close()
         self.consumer.close()
-        self._producer.close()
+        if self._producer is not None:
+            self._producer.close()

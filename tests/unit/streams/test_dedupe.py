@@ -101,7 +101,7 @@ def test_by_processing_time_the_clock_forgets():
         assert passed(driver) == [3]
 
 
-def test_without_a_key_function_the_key_of_the_record_counts():
+def test_without_a_key_function_the_key_of_the_record_counts_and_no_key_is_no_duplicate():
     app = App("test")
     app.stream("in").dedupe("seen", window=10).to("out")
     with TopologyTestDriver(app) as driver:
@@ -109,7 +109,7 @@ def test_without_a_key_function_the_key_of_the_record_counts():
         driver.pipe("in", "a", {"n": 2})
         driver.pipe("in", None, {"n": 3})
         driver.pipe("in", None, {"n": 4})
-        assert passed(driver) == [1, 3]
+        assert passed(driver) == [1, 3, 4]
 
 
 def test_duplicates_can_go_to_a_topic_with_the_place_of_the_first():
@@ -128,7 +128,7 @@ def test_duplicates_can_go_to_a_topic_with_the_place_of_the_first():
 
 def test_keys_of_different_types_do_not_meet():
     with TopologyTestDriver(dedupe_app()) as driver:
-        for n, identity in enumerate([1, "1", True, None, "None", 1.0, [1], {"b": 1, "a": 2}]):
+        for n, identity in enumerate([1, "1", True, 0, "None", 1.0, [1], {"b": 1, "a": 2}]):
             pipe(driver, n, identity, at=0)
         pipe(driver, 99, {"a": 2, "b": 1}, at=0)
         assert passed(driver) == [0, 1, 2, 3, 4, 5, 6, 7]
