@@ -57,7 +57,14 @@ _FENCED = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
     )
 )
-_TIMED_OUT = frozenset((KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT))
+_UNANSWERED = frozenset(
+    (
+        KafkaError._TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+    )
+)
 # The group has moved on (KIP-447): the work belongs to another member now.
 _GROUP_MOVED_ON = frozenset(
     (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
@@ -104,7 +111,7 @@ def translate(error: KafkaError, doing: str) -> ClientError:
         return Fatal(f"{said}. Close it and make a new one", code)
     if error.txn_requires_abort():
         return Abortable(f"{said}. Abort the transaction and do its work again", code)
-    if code in _TIMED_OUT:
+    if code in _UNANSWERED:
         return TimedOut(f"{said}. Is the broker there? The call can be made again", code)
     if error.retriable():
         return TimedOut(f"{said}. The call can be made again", code)

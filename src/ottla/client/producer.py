@@ -381,8 +381,7 @@ class Producer:
 
     def _delivered(self, error: Any, message: Any) -> None:
         if error is not None and self._failed is None:
-            where = f"{message.topic()}-{message.partition()}"
-            self._failed = translate(error, f"deliver a record to {where}")
+            self._failed = translate(error, f"deliver a record to {message.topic()}")
 
     def _raise_failed(self) -> None:
         if self._failed is not None:

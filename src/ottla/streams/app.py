@@ -17,22 +17,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from ottla.client import Admin, TopicSpec
+from ottla.client import Admin
 from ottla.ports.clock import Clock, RealClock
 from ottla.ports.failpoints import arm_from_environment
 from ottla.server.process import Broker
+from ottla.streams.compiler import compile_subtopology
 from ottla.streams.dsl import Builder, Stream, check_name
 from ottla.streams.errors import TopologyError
 from ottla.streams.queries import Query, query_saved, query_tasks
-from ottla.streams.restore import TOMBSTONES_KEPT_MS
 from ottla.streams.serdes import Serde
-from ottla.streams.storage import SavedState, Storage
+from ottla.streams.storage import Storage
+from ottla.streams.topics import topics_to_make
 from ottla.streams.topology import Topology
 from ottla.streams.worker import Worker
-
-# Retention goes by the timestamps of records, which are event time here: records of last year would
-# be deleted as soon as they are written.
-_KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +147,16 @@ class App:
         """The topology as text, in the format of Kafka Streams."""
         return self.topology().describe()
 
+    def source(self) -> str:
+        """The Python code that the topology is compiled to, for people."""
+        topology = self.topology()
+        rollback = self.dead_letter_topic is not None
+        programs = [
+            compile_subtopology(topology, sub, rollback=rollback)
+            for sub in topology.subtopologies()
+        ]
+        return "\n\n".join(program.source for program in programs)
+
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Run until `stop`, SIGTERM, SIGINT, or until `until()` is true.
 
@@ -160,7 +167,7 @@ class App:
         topology.subtopologies()
         storage = Storage(self.state_dir)
         try:
-            create_internal_topics(Admin(self.bootstrap_servers), topology, self.dead_letter_topic)
+            self._make_topics(topology)
             self._worker = Worker(
                 topology,
                 self.bootstrap_servers,
@@ -180,6 +187,13 @@ class App:
             self._running = False
             storage.close()
 
+    def _make_topics(self, topology: Topology) -> None:
+        admin = Admin(self.bootstrap_servers, timeout_ms=self._timeout_ms)
+        existing = admin.partition_counts()
+        made = admin.create_topics(topics_to_make(topology, existing, self.dead_letter_topic))
+        if made:
+            _log.info("made topics %s", ", ".join(made))
+
     def stop(self) -> None:
         """Let `run` commit and return. From any thread."""
         if self._worker is not None:
@@ -194,7 +208,7 @@ class App:
         topology = self.topology()
         if self._running and self._worker is not None:
             return query_tasks(topology, self._worker.engine.tasks, store)
-        return query_saved(topology, SavedState(self.state_dir), store)
+        return query_saved(topology, self.state_dir, store)
 
     def metrics(self) -> dict[str, int]:
         """Counters since the start: records_in, records_out, dead_letters, commits, aborts, ...
@@ -202,50 +216,6 @@ class App:
         Also lag: records not read yet, as far as is known.
         """
         return {} if self._worker is None else self._worker.metrics()
-
-
-def create_internal_topics(admin: Admin, topology: Topology, dead_letters: str | None) -> None:
-    """Make the topics that belong to the application, each with its number of partitions.
-
-    Raises TopologyError when a source topic is missing, or partitions do not fit together.
-    """
-    existing = admin.partition_counts()
-    counts = dict(existing)
-    wanted = dict(topology.repartitions)
-    specs: list[TopicSpec] = []
-    subs = topology.subtopologies()
-    external = {topic for sub in subs for topic in sub.source_topics if topic not in wanted}
-    missing = sorted(external.difference(counts))
-    if missing:
-        raise TopologyError(
-            f"{topology.app} reads {', '.join(missing)}, which does not exist: make it first"
-        )
-    most = max(counts[topic] for topic in external) if external else 1
-    for topic, partitions in wanted.items():
-        counts.setdefault(topic, partitions or most)
-        specs.append(TopicSpec(topic, counts[topic], _KEEP))
-    for sub in subs:
-        sizes = {topic: counts[topic] for topic in sub.source_topics}
-        if len(set(sizes.values())) > 1:
-            raise TopologyError(
-                f"these topics are read together and need as many partitions each: {sizes}. "
-                "Put a repartition(name) after the ones that differ"
-            )
-        for store in sub.stores:
-            config = {
-                "cleanup.policy": "compact",
-                "delete.retention.ms": str(2 * TOMBSTONES_KEPT_MS),
-            }
-            name = topology.changelog_topic(store.name)
-            specs.append(TopicSpec(name, max(sizes.values()), config))
-        for _, step in sub.sinks:
-            if not step.internal:
-                specs.append(TopicSpec(step.topic, max(sizes.values()), _KEEP))
-    if dead_letters is not None:
-        specs.append(TopicSpec(dead_letters, 1, _KEEP))
-    made = admin.create_topics(each for each in specs if each.name not in existing)
-    if made:
-        _log.info("made topics %s", ", ".join(made))
 
 
 @contextmanager

@@ -171,10 +171,6 @@ class Engine:
         task = self.tasks[self.task_id(partition)]
         return task.next_offsets().get(partition.topic, EARLIEST)
 
-    def source_code(self) -> str:
-        """What was compiled, for people."""
-        return "\n".join(program.source for program in self._programs)
-
     def _unsaved(self) -> int:
         return sum(
             store.unsaved_count for task in self.tasks.values() for store in task.stores.values()

@@ -96,6 +96,9 @@ class MemoryCluster:
             for number in range(partitions):
                 self._logs[Partition(topic, number)] = []
 
+    def partition_counts(self) -> dict[str, int]:
+        return dict(self._counts)
+
     def partition_count(self, topic: str) -> int:
         return self._counts[topic]
 

@@ -10,6 +10,7 @@ in another process, or not at all, it sees what is saved: not older than a secon
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from ottla.streams import topology as t
@@ -127,13 +128,18 @@ def query_tasks(topology: t.Topology, tasks: Mapping[TaskId, Task], store: str) 
     return Query(step, [each.committed for each in stores], _decoder(step))
 
 
-def query_saved(topology: t.Topology, saved: SavedState, store: str) -> Query:
-    """A query over what is on the disk."""
+def query_saved(topology: t.Topology, directory: Path, store: str) -> Query:
+    """A query over what is on the disk, as it is when it is asked."""
     step = _step_of(topology, store)
-    files = [file for file in saved.files() if file.rpartition("/")[0] == store]
+    with SavedState(directory) as saved:
+        files = [file for file in saved.files() if file.rpartition("/")[0] == store]
 
     def source(file: str) -> Source:
-        return lambda start, end: saved.scan(file, start, end)
+        def pairs(start: bytes, end: bytes | None) -> Pairs:
+            with SavedState(directory) as saved:
+                return saved.scan(file, start, end)
+
+        return pairs
 
     return Query(step, list(map(source, files)), _decoder(step))
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import lmdb
 import msgspec
@@ -150,6 +150,12 @@ class SavedState:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._env = _open(Path(directory), durable=True, readonly=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def scan(self, file: str, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:
         """Saved pairs with `start` <= key < `end`; none if there is no such store."""

@@ -34,6 +34,7 @@ from ottla.streams.restore import Restorer
 from ottla.streams.serdes import JSON, STR, Serde, serde_of
 from ottla.streams.storage import Storage
 from ottla.streams.task import TaskId
+from ottla.streams.topics import topics_to_make
 
 _ALL = 1 << 60
 
@@ -51,9 +52,9 @@ class Output(NamedTuple):
 class TopologyTestDriver:
     """Runs an application on topics in memory.
 
-    Args: `partitions` of the source topics that are not named in `topics`; `state_dir` to keep
-    the state in, by default a temporary one; `topics` from name to number of partitions;
-    `cluster` of an earlier driver, to go on from its topics with another version of the code.
+    Args: `partitions` of the topics that are not named in `topics`, from name to number of
+    partitions; `state_dir` to keep the state in, by default a temporary one; `cluster` of an
+    earlier driver, to go on from its topics with another version of the code.
     """
 
     def __init__(
@@ -83,19 +84,13 @@ class TopologyTestDriver:
 
     def _create_topics(self, partitions: int, topics: dict[str, int]) -> None:
         internal = dict(self._topology.repartitions)
-        for name, count in topics.items():
-            self.cluster.create(name, count)
         for sub in self._topology.subtopologies():
             for topic in sub.source_topics:
-                self.cluster.create(topic, internal.get(topic) or partitions)
-        for sub in self._topology.subtopologies():
-            count = max(map(self.cluster.partition_count, sub.source_topics))
-            for store in sub.stores:
-                self.cluster.create(self._topology.changelog_topic(store.name), count)
-            for _, sink in sub.sinks:
-                self.cluster.create(sink.topic, count)
-        if self._app.dead_letter_topic is not None:
-            self.cluster.create(self._app.dead_letter_topic, 1)
+                if topic not in internal:
+                    self.cluster.create(topic, topics.get(topic, partitions))
+        existing = self.cluster.partition_counts()
+        for spec in topics_to_make(self._topology, existing, self._app.dead_letter_topic):
+            self.cluster.create(spec.name, topics.get(spec.name, spec.partitions))
 
     def _start(self) -> None:
         """As a worker starts: fence, read committed offsets, restore, then work."""
@@ -125,6 +120,7 @@ class TopologyTestDriver:
             partition: max(0, self.engine.next_offset(partition))
             for task_id in ids
             for partition in self.engine.sources(task_id)
+            if partition.partition < self.cluster.partition_count(partition.topic)
         }
 
     def __enter__(self) -> Self:
