@@ -253,6 +253,10 @@ class PurePythonDriver(Driver):
                 "session_timeout_ms": 6_000,
                 "heartbeat_interval_ms": 300,
                 "fetch_max_wait_ms": 50,
+                # A subscription made while the client's first metadata request is under way is
+                # forgotten when that is answered, until the next refresh (ClusterMetadata.set_topics
+                # in kafka-python 3.0.12 says so itself): five minutes, unless told otherwise.
+                "metadata_max_age_ms": 2_000,
             }
         )
 
