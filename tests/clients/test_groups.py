@@ -57,8 +57,10 @@ def test_a_rebalance_loses_and_doubles_nothing(
                 second.step()
                 return bool(a.assignment() and b.assignment())
 
-            eventually(both_have_some, "the members share the partitions")
-            assert not a.assignment() & b.assignment()
+            eventually(
+                lambda: both_have_some() and not a.assignment() & b.assignment(),
+                "the members share the partitions, and both have heard of it",
+            )
             assert len(a.assignment() | b.assignment()) == PARTITIONS
             send(60)
             eventually(lambda: both_have_some() and len(seen) == sent, "the members read all")
