@@ -88,6 +88,7 @@ class App:
         self._worker_name = worker
         self._worker: Worker | None = None
         self._running = False
+        self._stopping = threading.Event()
         if errors == "dead_letter":
             self.dead_letters()
 
@@ -166,6 +167,7 @@ class App:
         topology = self.topology()
         topology.subtopologies()
         storage = Storage(self.state_dir)
+        self._running, self._worker = True, None
         try:
             self._make_topics(topology)
             self._worker = Worker(
@@ -180,12 +182,12 @@ class App:
                 timeout_ms=self._timeout_ms,
                 dead_letter_topic=self.dead_letter_topic,
             )
-            self._running = True
             with _stopped_by_signals(self.stop):
-                self._worker.run(until)
+                self._worker.run(lambda: self._stopping.is_set() or (until is not None and until()))
         finally:
-            self._running = False
             storage.close()
+            self._running = False
+            self._stopping.clear()
 
     def _make_topics(self, topology: Topology) -> None:
         admin = Admin(self.bootstrap_servers, timeout_ms=self._timeout_ms)
@@ -195,9 +197,8 @@ class App:
             _log.info("made topics %s", ", ".join(made))
 
     def stop(self) -> None:
-        """Let `run` commit and return. From any thread."""
-        if self._worker is not None:
-            self._worker.stop()
+        """Let `run` commit and return, or not begin. From any thread."""
+        self._stopping.set()
 
     def query(self, store: str) -> Query:
         """Ask for the committed state of a table, by its name.
@@ -206,8 +207,9 @@ class App:
         what is saved in state_dir, by whoever works there. Raises StreamsError.
         """
         topology = self.topology()
-        if self._running and self._worker is not None:
-            return query_tasks(topology, self._worker.engine.tasks, store)
+        if self._running:
+            tasks = {} if self._worker is None else self._worker.engine.tasks
+            return query_tasks(topology, tasks, store)
         return query_saved(topology, self.state_dir, store)
 
     def metrics(self) -> dict[str, int]:

@@ -146,10 +146,15 @@ class Storage:
 
 
 class SavedState:
-    """The saved state of a directory that another process may be working in, for reading."""
+    """The saved state of a directory that another process may be working in, for reading.
+
+    A directory where nothing was saved yet holds nothing.
+    """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._env = _open(Path(directory), durable=True, readonly=True)
+        self._env: lmdb.Environment | None = None
+        if (Path(directory) / "state" / "lock.mdb").exists():
+            self._env = _open(Path(directory), durable=True, readonly=True)
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +164,8 @@ class SavedState:
 
     def scan(self, file: str, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:
         """Saved pairs with `start` <= key < `end`; none if there is no such store."""
+        if self._env is None:
+            return []
         try:
             database = self._env.open_db(file.encode(), create=False)
         except lmdb.NotFoundError:
@@ -168,6 +175,8 @@ class SavedState:
 
     def files(self) -> list[str]:
         """The names of all saved stores."""
+        if self._env is None:
+            return []
         try:
             meta = self._env.open_db(b"meta", create=False)
         except lmdb.NotFoundError:
@@ -176,7 +185,8 @@ class SavedState:
             return [key.decode() for key, _ in transaction.cursor(db=meta)]
 
     def close(self) -> None:
-        self._env.close()
+        if self._env is not None:
+            self._env.close()
 
 
 def _lock(directory: Path) -> int:

@@ -81,7 +81,6 @@ class Worker:
         self._batch = BATCH_MIN
         self._changes = 0  # of the assignment
         self._reopen = False
-        self._stopping = False
         self._lag = 0
         self._assigned: list[Partition] = []
         self.admin = Admin(bootstrap_servers, timeout_ms=timeout_ms)
@@ -106,10 +105,6 @@ class Worker:
         )
         self.restorer = Restorer(self._changelogs, topology)
 
-    def stop(self) -> None:
-        """Ask the worker to commit and return. From any thread or signal handler."""
-        self._stopping = True
-
     def metrics(self) -> dict[str, int]:
         """Counters since the start, and the lag of the partitions assigned now."""
         counters = dict.fromkeys(("records_in", "records_out", "commits", "aborts"), 0)
@@ -118,8 +113,8 @@ class Worker:
         counters["lag"] = self._lag
         return counters
 
-    def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Work until `stop`, or until `until()` is true after a commit.
+    def run(self, until: Callable[[], bool]) -> None:
+        """Work until `until()` is true; then commit and let go.
 
         Raises StreamsError, and ClientError when the cluster stays unusable.
         """
@@ -132,7 +127,7 @@ class Worker:
         collections = gc.get_threshold()
         gc.set_threshold(*_COLLECTIONS)
         try:
-            while not self._stopping and not (until is not None and until()):
+            while not until():
                 self._turn()
             self._guarded(self.engine.commit)
         except BaseException:
