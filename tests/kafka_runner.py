@@ -10,6 +10,7 @@ answers Metadata with itself in it.
 Needs Java (17 or later, with its compiler) and Maven; without them `KafkaUnavailable` says which.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -26,6 +27,9 @@ VERSION = "4.3.1"
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAQ"
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 _POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -148,8 +152,13 @@ def answers(port: int) -> bool:
     return len(head) >= 12 and int.from_bytes(head[8:12], "big") >= 1
 
 
+def _end_with_parent() -> None:
+    """Runs in the child: Linux kills it when the thread that started it ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Kafka:
-    """One Apache Kafka broker in `directory`.
+    """One Apache Kafka broker in `directory`. It ends with the thread that has started it.
 
     `properties` are added to, or replace, the server's own. `heap` is the JVM's fixed heap size.
     """
@@ -186,7 +195,12 @@ class Kafka:
         began = time.monotonic()
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         while not answers(self.port):
             if self._process.poll() is not None or time.monotonic() - began > START_LIMIT_S:
