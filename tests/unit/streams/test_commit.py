@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ottla.ports.failpoints import FailpointHit, armed
+from ottla.streams import App, StepFailed
 from ottla.streams.commit import STEPS, OffsetMetadata
 from ottla.streams.testing import TopologyTestDriver
 from tests.unit.streams.everything import build, result, rows
@@ -131,3 +132,46 @@ def test_the_offsets_carry_the_clocks_and_what_the_state_is():
 @pytest.mark.parametrize("text", ["", "not json", "[1]", '{"stream_time_ms": "x"}'])
 def test_metadata_of_others_is_no_metadata(text: str):
     assert OffsetMetadata.parse(text) == OffsetMetadata()
+
+
+fail_at = [0]  # the value that fails
+
+
+def counting() -> App:
+    app = App("app")
+    copied = app.stream("in")
+    copied.to("copies")
+    copied.map_values(_check).group_by_key().count("n").current().to("counts")
+    return app
+
+
+def _check(value: int) -> int:
+    if value == fail_at[0] != 0:
+        raise ValueError("only this time")
+    return value
+
+
+def test_an_abort_leaves_no_output_for_the_next_transaction():
+    with TopologyTestDriver(counting()) as driver:
+        for number in range(10):
+            driver.pipe("in", "k", number)
+        driver.step()
+        driver.abort()
+        driver.step(5)
+        driver.commit()
+        assert [each.value for each in driver.read("counts")] == [5]
+        assert [each.value for each in driver.read("copies")] == [0, 1, 2, 3, 4]
+
+
+def test_a_failed_batch_leaves_no_output_for_the_next_transaction():
+    with TopologyTestDriver(counting()) as driver:
+        driver.pipe("in", "k", 1)
+        driver.pipe("in", "k", 2)
+        fail_at[0] = 2
+        with pytest.raises(StepFailed):
+            driver.step()
+        fail_at[0] = 0
+        driver.abort()
+        driver.run()
+        assert [each.value for each in driver.read("counts")] == [2]
+        assert [each.value for each in driver.read("copies")] == [1, 2]
