@@ -232,8 +232,9 @@ def read_frames(disk: Disk, position: int, scan: Scan) -> Iterator[memoryview]:
             )
         yield from _frames_of(content, start, scan)
         torn_at = FILE_HEADER_BYTES + scan.end_position - start
-        _refuse_damage(disk, content, start, torn_at, scan.end_position)
-        scan.torn_bytes += len(bytes(content[torn_at:]).rstrip(b"\0"))
+        tail = bytes(content[torn_at:]).rstrip(b"\0")  # without the room allocated ahead
+        _refuse_damage(disk, content, start, tail, scan.end_position)
+        scan.torn_bytes += len(tail)
 
 
 def _read_file(disk: Disk, start: int) -> bytes:
@@ -285,12 +286,10 @@ def _frame_at(content: memoryview, at: int, position: int) -> memoryview | None:
     return body
 
 
-def _refuse_damage(
-    disk: Disk, content: memoryview, start: int, torn_at: int, position: int
-) -> None:
-    """Raise DataDamaged if a later frame tells that the bad one at `torn_at` was durable."""
-    rest = bytes(content[torn_at:])
-    found = rest.find(_FRAME_MAGIC_BYTES, 1)
+def _refuse_damage(disk: Disk, content: memoryview, start: int, tail: bytes, position: int) -> None:
+    """Raise DataDamaged if a later frame in `tail` tells that its first, the bad one, was durable."""
+    torn_at = FILE_HEADER_BYTES + position - start
+    found = tail.find(_FRAME_MAGIC_BYTES, 1)
     while found >= 0:
         at = torn_at + found
         later_position = start + at - FILE_HEADER_BYTES
@@ -302,4 +301,4 @@ def _refuse_damage(
                     f"and it had been acknowledged: the frame at byte {at} was written after it "
                     "was durable. Restore the directory from a copy"
                 )
-        found = rest.find(_FRAME_MAGIC_BYTES, found + 1)
+        found = tail.find(_FRAME_MAGIC_BYTES, found + 1)

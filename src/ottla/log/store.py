@@ -42,7 +42,7 @@ class Frame:
     def add_batch(self, partition: Partition, batch: Sequence[Buffer], now_ms: int) -> None:
         """A batch that `partition` has appended."""
         name = partition.name
-        size_bytes = 28 + sum(map(len, batch))
+        size_bytes = BATCH_ENTRY.size - ENTRY.size + sum(map(len, batch))
         entry = BATCH_ENTRY.pack(BATCH, size_bytes, name.topic_id.bytes, name.index, now_ms)
         self.entries.append(entry)
         self.entries.extend(batch)
