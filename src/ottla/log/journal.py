@@ -287,7 +287,7 @@ def _frame_at(content: memoryview, at: int, position: int) -> memoryview | None:
 
 
 def _refuse_damage(disk: Disk, content: memoryview, start: int, tail: bytes, position: int) -> None:
-    """Raise DataDamaged if a later frame in `tail` tells that its first, the bad one, was durable."""
+    """Raise DataDamaged if a later frame in `tail` tells that the bad one before it was durable."""
     torn_at = FILE_HEADER_BYTES + position - start
     found = tail.find(_FRAME_MAGIC_BYTES, 1)
     while found >= 0:
