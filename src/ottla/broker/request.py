@@ -25,12 +25,19 @@ Send = Callable[[Sequence[Buffer] | None], None]
 B = TypeVar("B")
 
 
+ANONYMOUS = "User:ANONYMOUS"
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection. Ids rise: a larger one is a newer connection."""
+    """A client's connection. Ids rise: a larger one is a newer connection.
+
+    `principal` is who it has proved to be, as Kafka writes it: "User:alice".
+    """
 
     id: int
     client_host: str
+    principal: str = ANONYMOUS
 
 
 class Request(Generic[B]):
