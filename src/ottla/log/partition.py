@@ -124,14 +124,22 @@ class Partition:
         return Appended(base_offset, -1, self.log_start_offset, buffers)
 
     def append_marker(
-        self, producer_id: int, epoch: int, commit: bool, now_ms: int
+        self,
+        producer_id: int,
+        epoch: int,
+        commit: bool,
+        now_ms: int,
+        *,
+        coordinator_epoch: int = 0,
     ) -> Sequence[Buffer]:
         """Append a COMMIT or ABORT marker: the producer's transaction ends here."""
         base_offset = self.next_offset
-        batch = build_marker(commit, producer_id, epoch, now_ms, base_offset=base_offset)
+        batch = build_marker(
+            commit, producer_id, epoch, now_ms, coordinator_epoch, base_offset=base_offset
+        )
         header = read_batch_header(batch)
         self._add([batch], header, base_offset)
-        self._end_transaction(header, commit, 0, now_ms)
+        self._end_transaction(header, commit, coordinator_epoch, now_ms)
         return [batch]
 
     def replay(

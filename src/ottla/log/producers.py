@@ -130,22 +130,30 @@ class ProducerState:
             entry.transaction_first_offset = base_offset
         return entry
 
-    def check_marker(self, producer_id: int, epoch: int, *, version: int) -> None:
-        """Raise KafkaError(INVALID_PRODUCER_EPOCH) when a marker may not end anything here.
+    def check_marker(
+        self, producer_id: int, epoch: int, *, version: int, coordinator_epoch: int
+    ) -> None:
+        """Raise KafkaError when a marker may not end anything here.
 
-        With transaction version 2 the marker's epoch is above the producer's, or equal to it with
-        no transaction open: a retry (KAFKA-19999).
+        INVALID_PRODUCER_EPOCH: it is older than the producer. With transaction version 2 its epoch
+        is above the producer's, or equal to it with no transaction open: a retry (KAFKA-19999).
+        TRANSACTION_COORDINATOR_FENCED: a later coordinator has written a marker already.
         """
         entry = self.entries.get(producer_id)
-        if entry is None or epoch > entry.epoch:
+        if entry is None:
             return
         retry = entry.transaction_first_offset is None
-        if epoch == entry.epoch and (version < 2 or retry):
-            return
-        raise KafkaError(
-            ErrorCode.INVALID_PRODUCER_EPOCH,
-            f"marker epoch {epoch} of producer id {producer_id} against {entry.epoch}",
-        )
+        if epoch < entry.epoch or (epoch == entry.epoch and version >= 2 and not retry):
+            raise KafkaError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"marker epoch {epoch} of producer id {producer_id} against {entry.epoch}",
+            )
+        if coordinator_epoch < entry.coordinator_epoch:
+            raise KafkaError(
+                ErrorCode.TRANSACTION_COORDINATOR_FENCED,
+                f"coordinator epoch {coordinator_epoch} of a marker of producer id {producer_id} "
+                f"against {entry.coordinator_epoch}",
+            )
 
     def end_transaction(
         self, producer_id: int, epoch: int, coordinator_epoch: int, now_ms: int

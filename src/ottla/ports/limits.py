@@ -25,5 +25,6 @@ TRANSACTIONAL_IDS_MAX = 100_000
 TRANSACTIONAL_ID_EXPIRATION_MS = 604_800_000  # transactional.id.expiration.ms
 PRODUCER_ID_EXPIRATION_MS = 86_400_000  # producer.id.expiration.ms
 PRODUCER_ID_BLOCK_SIZE = 1_000
+PATTERN_BYTES_MAX = 4_096  # a regular expression of a client
 PRODUCER_BATCHES_RETAINED = 5  # what max.in.flight.requests.per.connection=5 needs
 DISK_RESERVE_BYTES = 33_554_432  # with less than this free, nothing new is taken in
