@@ -18,9 +18,20 @@ import msgspec
 from ottla.broker import handlers
 from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
 from ottla.broker.config import BrokerConfig
+from ottla.broker.authorizer import Acl, AclDeleted, AclRecord, Acls, Authorizer
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
+from ottla.broker.sasl.authenticate import take_raw_token
+from ottla.broker.sasl.credentials import (
+    CredentialRecord,
+    Credentials,
+    DecoyKey,
+    ScramCredential,
+    ScramCredentialDeleted,
+)
+from ottla.broker.sasl.oauthbearer import TokenVerifier
+from ottla.broker.sasl.session import State
 from ottla.broker.waiters import Waiters
 from ottla.coordinator.groups import GroupCoordinator
 from ottla.coordinator.records import (
@@ -55,7 +66,8 @@ from ottla.wire.messages.api_versions import ApiVersionsResponse
 
 logger = logging.getLogger(__name__)
 
-Record = CatalogRecord | CoordinatorRecord
+Record = CatalogRecord | CoordinatorRecord | CredentialRecord
+_CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
 _CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted)
 _PRODUCER_EXPIRY_INTERVAL_MS = 600_000  # producer.id.expiration.check.interval.ms
@@ -67,8 +79,15 @@ handlers.load()
 class Broker:
     """One node on one data directory."""
 
-    def __init__(self, disk: Disk, clock: Clock, rng: Rng, config: BrokerConfig) -> None:
-        """Open the directory and recover.
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        rng: Rng,
+        config: BrokerConfig,
+        token_verifier: TokenVerifier | None = None,
+    ) -> None:
+        """Open the directory and recover. `token_verifier` is what SASL OAUTHBEARER needs.
 
         Raises DataDamaged when it must not be read as it is, StorageFailed when the disk refuses.
         """
@@ -90,6 +109,8 @@ class Broker:
         self.groups = GroupCoordinator(
             config.group_initial_rebalance_delay_ms, lambda name: f"{name}-{rng.uuid()}"
         )
+        self.credentials = Credentials()
+        self.token_verifier = token_verifier
         self.waiters = Waiters()
         self.fetch_sessions = FetchSessions()
         self._open_frame = Frame()
@@ -111,7 +132,13 @@ class Broker:
         Raises ProtocolError: close the connection. Raises StorageFailed or InvariantBroken: stop
         the broker and answer nothing more.
         """
+        sasl = connection.sasl
+        if sasl is not None and sasl.state is State.RAW_EXCHANGE:
+            take_raw_token(self, connection, frame, send)
+            return
         header, position = decode_request_header(frame)
+        if sasl is not None:
+            sasl.admit(header.api_key, self.clock.monotonic_ms())
         registration = REGISTRY.get(header.api_key)
         if registration is None:
             raise ProtocolError(f"API key {header.api_key} is not served")
@@ -231,6 +258,8 @@ class Broker:
             self.groups.apply(record)
         elif isinstance(record, _CATALOG_RECORDS):
             self.catalog.apply(record)
+        elif isinstance(record, _CREDENTIAL_RECORDS):
+            self.credentials.apply(record)
         else:
             self.transactions.apply(record)
 
@@ -239,6 +268,7 @@ class Broker:
             *self.catalog.snapshot(),
             *self.transactions.snapshot(),
             *self.groups.snapshot(),
+            *self.credentials.snapshot(),
         ]
         return [self._encode(record) for record in records]
 

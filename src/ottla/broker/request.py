@@ -9,8 +9,10 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ottla.broker.sasl.session import SaslSession
+from ottla.broker.access import Access
 from ottla.ports.disk import Buffer
 from ottla.ports.errors import InvariantBroken, ProtocolError
 from ottla.wire.frame import RequestHeader, encode_response
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Send = Callable[[Sequence[Buffer] | None], None]
+Amend = Callable[[Any], None]
 B = TypeVar("B")
 
 
@@ -32,18 +35,23 @@ ANONYMOUS = "User:ANONYMOUS"
 class Connection:
     """A client's connection. Ids rise: a larger one is a newer connection.
 
-    `principal` is who it has proved to be, as Kafka writes it: "User:alice".
+    `principal` is who it has proved to be, as Kafka writes it: "User:alice". `sasl` is where it
+    stands on the way there, on a listener with SASL. `refused` says why it is to be closed, once
+    it has been answered. `advertised` is what it is told to connect to.
     """
 
     id: int
     client_host: str
     principal: str = ANONYMOUS
+    sasl: SaslSession | None = None
+    refused: str = ""
+    advertised: tuple[str, int] | None = None
 
 
 class Request(Generic[B]):
     """One decoded request. It is answered exactly once."""
 
-    __slots__ = ("_broker", "_send", "body", "connection", "header")
+    __slots__ = ("_amendments", "_broker", "_send", "access", "body", "connection", "header")
 
     def __init__(
         self, broker: "Broker", connection: Connection, header: RequestHeader, body: B, send: Send
@@ -51,6 +59,8 @@ class Request(Generic[B]):
         self.connection = connection
         self.header = header
         self.body = body
+        self.access = Access(broker.authorizer, connection.principal, connection.client_host)
+        self._amendments: list[Amend] = []
         self._broker = broker
         self._send = send
 
@@ -67,8 +77,17 @@ class Request(Generic[B]):
         return self.header.client_id or ""
 
     @property
+    def advertised(self) -> tuple[str, int]:
+        """The host and port at which this client finds the broker."""
+        return self.connection.advertised or (self._broker.host, self._broker.port)
+
+    @property
     def client_host(self) -> str:
         return self.connection.client_host
+
+    def amend(self, amend: Amend) -> None:
+        """Have the answer changed before it is written: what a rule has refused is added there."""
+        self._amendments.append(amend)
 
     def respond(self, response: Message) -> None:
         """Answer once all that the journal holds now is durable."""
@@ -85,6 +104,8 @@ class Request(Generic[B]):
     def _encode(self, response: Message) -> Sequence[Buffer]:
         """The answer's frame. One that cannot be written closes the connection, not the broker."""
         header = self.header
+        for amend in self._amendments:
+            amend(response)
         try:
             frame = encode_response(
                 header.api_key, header.api_version, header.correlation_id, response

@@ -46,11 +46,10 @@ def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
             else _failed("", wanted.topic_id, ErrorCode.INVALID_REQUEST)
             for wanted in body.topics
         ]
+    host, port = request.advertised
     request.respond(
         MetadataResponse(
-            brokers=[
-                MetadataResponseBroker(node_id=broker.node_id, host=broker.host, port=broker.port)
-            ],
+            brokers=[MetadataResponseBroker(node_id=broker.node_id, host=host, port=port)],
             cluster_id=broker.catalog.cluster_id,
             controller_id=broker.node_id,
             topics=topics,

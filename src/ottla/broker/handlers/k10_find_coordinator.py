@@ -28,7 +28,7 @@ _KEYS_VERSION = 4
 def handle(broker: "Broker", request: "Request[FindCoordinatorRequest]") -> None:
     body = request.body
     keys = body.coordinator_keys if request.version >= _KEYS_VERSION else [body.key]
-    coordinators = [_coordinator(broker, key, body.key_type) for key in keys]
+    coordinators = [_coordinator(broker, request.advertised, key, body.key_type) for key in keys]
     if request.version >= _KEYS_VERSION:
         request.respond_now(FindCoordinatorResponse(coordinators=coordinators))
         return
@@ -44,8 +44,10 @@ def handle(broker: "Broker", request: "Request[FindCoordinatorRequest]") -> None
     )
 
 
-def _coordinator(broker: "Broker", key: str, key_type: int) -> Coordinator:
+def _coordinator(
+    broker: "Broker", advertised: tuple[str, int], key: str, key_type: int
+) -> Coordinator:
     if key_type in (_GROUP, _TRANSACTION):
-        return Coordinator(key, broker.node_id, broker.host, broker.port, ErrorCode.NONE, None)
+        return Coordinator(key, broker.node_id, *advertised, ErrorCode.NONE, None)
     reason = f"Unknown coordinator type received: {key_type}"
     return Coordinator(key, -1, "", -1, ErrorCode.INVALID_REQUEST, reason)

@@ -32,12 +32,11 @@ def handle(broker: "Broker", request: "Request[DescribeClusterRequest]") -> None
             )
         )
         return
+    host, port = request.advertised
     request.respond(
         DescribeClusterResponse(
             cluster_id=broker.catalog.cluster_id,
             controller_id=broker.node_id,
-            brokers=[
-                DescribeClusterBroker(broker_id=broker.node_id, host=broker.host, port=broker.port)
-            ],
+            brokers=[DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port)],
         )
     )
