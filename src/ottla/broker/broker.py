@@ -18,7 +18,6 @@ import msgspec
 from ottla.broker import handlers
 from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
 from ottla.broker.config import BrokerConfig
-from ottla.broker.authorizer import Acl, AclDeleted, AclRecord, Acls, Authorizer
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
