@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ottla.broker import handlers
+from ottla.broker.authorizer import Acl, AclDeleted, AclRecord, Acls, Authorizer
 from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
 from ottla.broker.config import BrokerConfig
 from ottla.broker.fetch_sessions import FetchSessions
@@ -65,7 +66,7 @@ from ottla.wire.messages.api_versions import ApiVersionsResponse
 
 logger = logging.getLogger(__name__)
 
-Record = CatalogRecord | CoordinatorRecord | CredentialRecord
+Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
 _CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted)
@@ -104,6 +105,12 @@ class Broker:
             segment_bytes=config.segment_bytes,
         )
         self.catalog = Catalog(self.store, rng)
+        self.acls = Acls()
+        self.authorizer: Authorizer | None = None
+        if config.authorizer:
+            self.authorizer = Authorizer(
+                self.acls, config.super_users, config.allow_everyone_if_no_acl_found
+            )
         self.transactions = TransactionCoordinator()
         self.groups = GroupCoordinator(
             config.group_initial_rebalance_delay_ms, lambda name: f"{name}-{rng.uuid()}"
@@ -148,7 +155,11 @@ class Broker:
         body, _ = api.request.decode(frame, position, header.api_version)
         request = Request(self, connection, header, body, send)
         try:
-            registration.handle(self, request)
+            refusal = None if self.authorizer is None else registration.authorize(self, request)
+            if refusal is None:
+                registration.handle(self, request)
+            else:
+                request.respond(refusal)
         except (ProtocolError, StorageFailed, InvariantBroken):
             raise
         except KafkaError as error:
@@ -257,6 +268,8 @@ class Broker:
             self.groups.apply(record)
         elif isinstance(record, _CATALOG_RECORDS):
             self.catalog.apply(record)
+        elif isinstance(record, Acl | AclDeleted):
+            self.acls.apply(record)
         elif isinstance(record, _CREDENTIAL_RECORDS):
             self.credentials.apply(record)
         else:
@@ -267,6 +280,7 @@ class Broker:
             *self.catalog.snapshot(),
             *self.transactions.snapshot(),
             *self.groups.snapshot(),
+            *self.acls.snapshot(),
             *self.credentials.snapshot(),
         ]
         return [self._encode(record) for record in records]

@@ -14,6 +14,7 @@ class BrokerConfig:
 
     `host` and `port` are what clients are told to connect to. `durability`: "fsync" answers
     acks=all after an fsync; "os" after the write, so that a power cut may lose what was answered.
+    With `authorizer`, ACLs decide who may do what, and `super_users` ("User:admin") may do all.
     """
 
     host: str = "127.0.0.1"
@@ -27,3 +28,6 @@ class BrokerConfig:
     checkpoint_bytes: int = CHECKPOINT_BYTES
     journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES
     segment_bytes: int | None = None
+    authorizer: bool = False
+    super_users: tuple[str, ...] = ()
+    allow_everyone_if_no_acl_found: bool = False

@@ -1,13 +1,15 @@
 """Which API keys are served, at which versions, by which function.
 
 Each file in `handlers` registers one key when it is imported; ApiVersions is computed from this
-table, so that it cannot promise what is not there.
+table, so that it cannot promise what is not there. The right that it asks for is a field of the
+same table: a key without a rule in `ottla.broker.rules` cannot be registered.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ottla.broker.rules import RULES, Rule
 from ottla.ports.invariants import invariant
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Registration:
     max_version: int
     min_advertised: int
     handle: Handle
+    authorize: Rule
 
 
 REGISTRY: dict[int, Registration] = {}
@@ -43,8 +46,15 @@ def api(
 
     def register(handle: H) -> H:
         invariant(key not in REGISTRY, "an API key is registered once", key=key)
+        invariant(
+            key in RULES,
+            "an API key has a rule that says which right it asks for: write one in "
+            "ottla/broker/rules (it takes out of the request what the principal may not touch, or "
+            "returns the refusal) and add it to RULES there",
+            key=key,
+        )
         lowest = min_version if min_advertised is None else min_advertised
-        REGISTRY[key] = Registration(key, min_version, max_version, lowest, handle)
+        REGISTRY[key] = Registration(key, min_version, max_version, lowest, handle, RULES[key])
         return handle
 
     return register

@@ -9,9 +9,10 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ottla.broker.sasl.session import SaslSession
+from ottla.broker.access import Access
 from ottla.ports.disk import Buffer
 from ottla.ports.errors import InvariantBroken, ProtocolError
 from ottla.wire.frame import RequestHeader, encode_response
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Send = Callable[[Sequence[Buffer] | None], None]
+Amend = Callable[[Any], None]
 B = TypeVar("B")
 
 
@@ -49,7 +51,7 @@ class Connection:
 class Request(Generic[B]):
     """One decoded request. It is answered exactly once."""
 
-    __slots__ = ("_broker", "_send", "body", "connection", "header")
+    __slots__ = ("_amendments", "_broker", "_send", "access", "body", "connection", "header")
 
     def __init__(
         self, broker: "Broker", connection: Connection, header: RequestHeader, body: B, send: Send
@@ -57,6 +59,8 @@ class Request(Generic[B]):
         self.connection = connection
         self.header = header
         self.body = body
+        self.access = Access(broker.authorizer, connection.principal, connection.client_host)
+        self._amendments: list[Amend] = []
         self._broker = broker
         self._send = send
 
@@ -81,6 +85,10 @@ class Request(Generic[B]):
     def client_host(self) -> str:
         return self.connection.client_host
 
+    def amend(self, amend: Amend) -> None:
+        """Have the answer changed before it is written: what a rule has refused is added there."""
+        self._amendments.append(amend)
+
     def respond(self, response: Message) -> None:
         """Answer once all that the journal holds now is durable."""
         self._broker.park(self._send, self._encode(response))
@@ -96,6 +104,8 @@ class Request(Generic[B]):
     def _encode(self, response: Message) -> Sequence[Buffer]:
         """The answer's frame. One that cannot be written closes the connection, not the broker."""
         header = self.header
+        for amend in self._amendments:
+            amend(response)
         try:
             frame = encode_response(
                 header.api_key, header.api_version, header.correlation_id, response
