@@ -12,6 +12,8 @@ from ottla.broker.authorizer import (
     ResourceType,
 )
 
+NOT_ASKED_FOR = -(1 << 31)  # of an authorized-operations field
+
 
 class Access:
     """The rights of one principal on one host."""

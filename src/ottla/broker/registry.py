@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ottla.broker.rules import RULES, Rule
+from ottla.broker.rules import RULES
+from ottla.broker.rules.rule import Rule
 from ottla.ports.invariants import invariant
 
 if TYPE_CHECKING:

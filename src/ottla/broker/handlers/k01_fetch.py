@@ -7,11 +7,13 @@ served in turn from where the last answer of the session stopped being able to.
 Versions: v4 isolation level, v7 sessions (KIP-227), v9 leader epochs, v13 topic ids, v15 replica
 state, which a consumer does not send. Empty record sets are empty, not null: librdkafka refuses
 null.
+A request that claims to be a replica's is NOT_LEADER_OR_FOLLOWER: there are none (CVE-2018-1288).
 Divergences: leader epochs are always 0; an epoch above is UNKNOWN_LEADER_EPOCH.
 """
 
 from typing import TYPE_CHECKING
 
+from ottla.broker.authorizer import Operation
 from ottla.broker.fetch_sessions import (
     FINAL_EPOCH,
     INITIAL_EPOCH,
@@ -66,9 +68,11 @@ class _Fetch:
         self._request = request
         self._by_id = request.version >= _TOPIC_IDS_VERSION
         self._read_committed = request.body.isolation_level == 1
+        body = request.body
+        state = body.replica_state
+        self._as_replica = body.replica_id >= 0 or (state is not None and state.replica_id >= 0)
         self._session: FetchSession | None = None
         self._incremental = False
-        body = request.body
         asked = self._asked()
         epoch = body.session_epoch if request.version >= _SESSIONS_VERSION else FINAL_EPOCH
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
@@ -116,6 +120,7 @@ class _Fetch:
         return [partition for partition in found if isinstance(partition, Partition)]
 
     def _find(self, wanted: FetchedPartition) -> Partition | ErrorCode:
+        """The partition, if it may be read: rights are looked at again with every answer."""
         catalog = self._broker.catalog
         if isinstance(wanted.topic, str):
             topic = catalog.topic(wanted.topic)
@@ -123,8 +128,18 @@ class _Fetch:
             topic = catalog.topic_by_id(wanted.topic)
             if topic is None:
                 return ErrorCode.UNKNOWN_TOPIC_ID
+        access = self._request.access
+        if self._as_replica:
+            allowed = access.cluster(Operation.CLUSTER_ACTION)
+        else:
+            name = topic.name if topic is not None else str(wanted.topic)
+            allowed = access.topic(Operation.READ, name)
+        if not allowed:
+            return ErrorCode.TOPIC_AUTHORIZATION_FAILED
         if topic is None or not 0 <= wanted.index < len(topic.partitions):
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if self._as_replica:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
         return topic.partitions[wanted.index]
 
     def attempt(self, *, last: bool) -> bool:

@@ -3,13 +3,18 @@
 Behaviour: this node is the only broker, the controller, and leads every partition. A topic that is
 asked for and not there is made when the request and the broker's settings allow it; the answer
 then waits until it is durable, so that a client never sees LEADER_NOT_AVAILABLE.
-Versions: v0 empty list means all, from v1 null does; v4 may refuse auto-creation; v10 topic ids in
+With an authorizer, topics that the principal may not describe are TOPIC_AUTHORIZATION_FAILED when
+they are asked for and left out when all are, and to make one takes CREATE (KIP-277).
+Versions: v0 empty list means all, from v1 null does; v4 may refuse auto-creation; v8 authorized
+operations (KIP-430), the cluster's until v10; v10 topic ids in
 the answer, in the request usable from v12; v13 top-level error.
 """
 
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ottla.broker.access import NOT_ASKED_FOR
+from ottla.broker.authorizer import Operation, ResourceType
 from ottla.broker.registry import api
 from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -35,13 +40,17 @@ _BY_ID_VERSION = 12
 def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
     body = request.body
     if body.topics is None or (request.version == 0 and not body.topics):
-        topics = [_describe(broker, topic) for topic in broker.catalog.topics()]
+        topics = [
+            _describe(broker, request, topic)
+            for topic in broker.catalog.topics()
+            if request.access.topic(Operation.DESCRIBE, topic.name)
+        ]
     else:
         may_create = broker.config.auto_create_topics and (
             request.version < 4 or body.allow_auto_topic_creation
         )
         topics = [
-            _find(broker, wanted, may_create)
+            _find(broker, request, wanted, may_create)
             if request.version >= _BY_ID_VERSION or _is_by_name(wanted)
             else _failed("", wanted.topic_id, ErrorCode.INVALID_REQUEST)
             for wanted in body.topics
@@ -53,6 +62,11 @@ def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
             cluster_id=broker.catalog.cluster_id,
             controller_id=broker.node_id,
             topics=topics,
+            cluster_authorized_operations=(
+                request.access.cluster_operations()
+                if body.include_cluster_authorized_operations
+                else NOT_ASKED_FOR
+            ),
         )
     )
 
@@ -62,16 +76,27 @@ def _is_by_name(wanted: MetadataRequestTopic) -> bool:
 
 
 def _find(
-    broker: "Broker", wanted: MetadataRequestTopic, may_create: bool
+    broker: "Broker",
+    request: "Request[MetadataRequest]",
+    wanted: MetadataRequestTopic,
+    may_create: bool,
 ) -> MetadataResponseTopic:
+    """The topic; to whom may not describe it, the answer is the same whether it exists or not."""
+    access = request.access
     if wanted.topic_id is not None and wanted.topic_id != _NO_ID:
         topic = broker.catalog.topic_by_id(wanted.topic_id)
         if topic is None:
             return _failed(None, wanted.topic_id, ErrorCode.UNKNOWN_TOPIC_ID)
-        return _describe(broker, topic)
+        if not access.topic(Operation.DESCRIBE, topic.name):
+            return _failed(None, wanted.topic_id, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+        return _describe(broker, request, topic)
     name = wanted.name or ""
+    if not access.topic(Operation.DESCRIBE, name):
+        return _failed(name, _NO_ID, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     topic = broker.catalog.topic(name)
     if topic is None and may_create:
+        if not (access.cluster(Operation.CREATE) or access.topic(Operation.CREATE, name)):
+            return _failed(name, _NO_ID, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
         try:
             broker.check_disk_space()
             broker.commit([broker.catalog.create(name, broker.config.num_partitions)])
@@ -80,14 +105,16 @@ def _find(
         topic = broker.catalog.topic(name)
     if topic is None:
         return _failed(name, _NO_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return _describe(broker, topic)
+    return _describe(broker, request, topic)
 
 
 def _failed(name: str | None, topic_id: UUID, code: ErrorCode) -> MetadataResponseTopic:
     return MetadataResponseTopic(error_code=code, name=name, topic_id=topic_id, partitions=[])
 
 
-def _describe(broker: "Broker", topic: "Topic") -> MetadataResponseTopic:
+def _describe(
+    broker: "Broker", request: "Request[MetadataRequest]", topic: "Topic"
+) -> MetadataResponseTopic:
     node_id = broker.node_id
     return MetadataResponseTopic(
         error_code=ErrorCode.NONE,
@@ -105,4 +132,9 @@ def _describe(broker: "Broker", topic: "Topic") -> MetadataResponseTopic:
             )
             for index in range(len(topic.partitions))
         ],
+        topic_authorized_operations=(
+            request.access.operations(ResourceType.TOPIC, topic.name)
+            if request.body.include_topic_authorized_operations
+            else NOT_ASKED_FOR
+        ),
     )

@@ -8,6 +8,7 @@ Divergences: none.
 
 from typing import TYPE_CHECKING
 
+from ottla.broker.authorizer import ResourceType
 from ottla.broker.registry import api
 from ottla.coordinator.group_states import GroupState
 from ottla.coordinator.groups import GroupDescription
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _NOT_FOUND_VERSION = 6
-_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS = 3, 6, 8, 10, 11
-_ALL_OPERATIONS = sum(
-    1 << operation for operation in (_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS)
-)
 
 
 @api(15, 0, 6)
@@ -38,7 +35,8 @@ def handle(broker: "Broker", request: "Request[DescribeGroupsRequest]") -> None:
         found = broker.groups.describe(group_id)
         described = _described(found) if found else _not_found(group_id, request.version)
         if request.body.include_authorized_operations and not described.error_code:
-            described.authorized_operations = _ALL_OPERATIONS
+            operations = request.access.operations(ResourceType.GROUP, group_id)
+            described.authorized_operations = operations
         groups.append(described)
     request.respond(DescribeGroupsResponse(groups=groups))
 

@@ -6,6 +6,7 @@ Versions: v4 takes -1 for the default partition count and replication factor (KI
 configs and counts, v7 the topic id.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -32,11 +33,11 @@ _SOURCE_TOPIC, _SOURCE_DEFAULT = 1, 5
 @api(19, 2, 7)
 def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
     body = request.body
-    names = [topic.name for topic in body.topics]
+    named = Counter(topic.name for topic in body.topics)
     results = []
     for topic in body.topics:
         try:
-            if names.count(topic.name) > 1:
+            if named[topic.name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             results.append(_create(broker, topic, validate_only=body.validate_only))
         except KafkaError as error:

@@ -7,6 +7,7 @@ fenced brokers, of which there are none.
 
 from typing import TYPE_CHECKING
 
+from ottla.broker.access import NOT_ASKED_FOR
 from ottla.broker.registry import api
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.describe_cluster import (
@@ -38,5 +39,10 @@ def handle(broker: "Broker", request: "Request[DescribeClusterRequest]") -> None
             cluster_id=broker.catalog.cluster_id,
             controller_id=broker.node_id,
             brokers=[DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port)],
+            cluster_authorized_operations=(
+                request.access.cluster_operations()
+                if request.body.include_cluster_authorized_operations
+                else NOT_ASKED_FOR
+            ),
         )
     )

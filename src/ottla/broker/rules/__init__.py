@@ -7,9 +7,9 @@ A rule looks at a request before its handler does, when the broker has an author
   handler's answer (`request.amend`); the handler serves the rest as if it were all; or
 - leaves the request alone.
 
-So a handler needs to know nothing of rights. Three must ask themselves, through `request.access`:
-Fetch, for a session outlives the request that named its partitions; Metadata, which makes topics,
-and where nothing means everything; CreateTopics, whose answer has parts of its own right.
+So a handler needs to know nothing of rights. Two must ask themselves, through `request.access`:
+Fetch, for a session outlives the request that named its partitions, and Metadata, which makes
+topics, and where naming none may mean all.
 
 An API key without a rule cannot be registered. Refusals, and what is hidden from whom, are those
 of Kafka's KafkaApis and ControllerApis.
@@ -35,7 +35,7 @@ RULES: dict[int, Rule] = {
     ApiKey.LIST_GROUPS: groups.list_groups,
     ApiKey.SASL_HANDSHAKE: anyone,
     ApiKey.API_VERSIONS: anyone,
-    ApiKey.CREATE_TOPICS: in_handler,
+    ApiKey.CREATE_TOPICS: topics.create_topics,
     ApiKey.DELETE_TOPICS: topics.delete_topics,
     ApiKey.DELETE_RECORDS: topics.delete_records,
     ApiKey.INIT_PRODUCER_ID: transactions.init_producer_id,

@@ -15,6 +15,7 @@ from ottla.broker.rules.rule import (
 from ottla.ports.errors import ErrorCode, ProtocolError
 from ottla.wire.message import ZERO_UUID, Message
 from ottla.wire.messages.create_partitions import CreatePartitionsTopicResult
+from ottla.wire.messages.create_topics import CreatableTopicResult
 from ottla.wire.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsTopicResult,
@@ -166,6 +167,32 @@ def delete_records(broker: "Broker", request: "Request[Any]") -> Message | None:
         )
 
     _named(Operation.DELETE, "topics", refuse, request)
+    return None
+
+
+def create_topics(broker: "Broker", request: "Request[Any]") -> Message | None:
+    """CREATE on the cluster or on each topic; DESCRIBE_CONFIGS to be told what was made."""
+    body, access = request.body, request.access
+    denied = []
+    if not access.cluster(Operation.CREATE):
+        body.topics, denied = part(
+            body.topics, lambda one: access.topic(Operation.CREATE, one.name)
+        )
+
+    def amend(response: Any) -> None:
+        for result in response.topics:
+            if not result.error_code and not access.topic(Operation.DESCRIBE_CONFIGS, result.name):
+                result.topic_config_error_code = TOPIC_DENIED
+                result.num_partitions = result.replication_factor = -1
+                result.configs = []
+        response.topics += [
+            CreatableTopicResult(
+                name=topic.name, error_code=TOPIC_DENIED, error_message="Authorization failed."
+            )
+            for topic in denied
+        ]
+
+    request.amend(amend)
     return None
 
 
