@@ -1,6 +1,7 @@
 """`ottla broker`: a broker in the foreground."""
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,27 @@ Partitions = Annotated[
 NoAutoCreate = Annotated[
     bool, typer.Option("--no-auto-create-topics", help="Do not make topics at their first use.")
 ]
+AuthorizerOption = Annotated[
+    bool,
+    typer.Option(
+        "--authorizer", help="Let ACLs decide who may do what (Kafka's StandardAuthorizer)."
+    ),
+]
+SuperUsers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--super-user",
+        metavar="PRINCIPAL",
+        help="Who may do everything, such as User:admin (Kafka's super.users); may be repeated.",
+    ),
+]
+AllowEveryone = Annotated[
+    bool,
+    typer.Option(
+        "--allow-everyone-if-no-acl-found",
+        help="Whatever has no ACL at all is open to everyone, as the setting of that name in Kafka.",
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")
 ]
@@ -65,6 +87,9 @@ def start(
     durability: When = Durability.FSYNC,
     num_partitions: Partitions = 1,
     no_auto_create_topics: NoAutoCreate = False,
+    authorizer: AuthorizerOption = False,
+    super_user: SuperUsers = None,
+    allow_everyone_if_no_acl_found: AllowEveryone = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a broker in the foreground until Ctrl-C or SIGTERM.
@@ -73,6 +98,7 @@ def start(
     Examples:
       ottla broker start --data ./data
       ottla broker start --data ./data --listen 0.0.0.0:9092 --advertise db1:9092
+      ottla broker start --data ./data --authorizer --super-user User:admin
 
     \b
     Exit codes:
@@ -101,6 +127,9 @@ def start(
             durability=durability.value,
             num_partitions=num_partitions,
             auto_create_topics=not no_auto_create_topics,
+            authorizer=authorizer,
+            super_users=_principals(super_user or (), authorizer),
+            allow_everyone_if_no_acl_found=allow_everyone_if_no_acl_found,
             verbose=verbose,
         )
         run(options, report)
@@ -108,6 +137,16 @@ def start(
         explanation = explain(error)
         typer.echo(explanation, err=True)
         raise typer.Exit(explanation.exit_code) from None
+
+
+def _principals(names: Sequence[str], authorizer: bool) -> tuple[str, ...]:
+    """Super users, as Kafka writes principals. Refuses what would have no effect."""
+    for name in names:
+        if not authorizer:
+            raise typer.BadParameter("a super user means nothing without --authorizer")
+        if ":" not in name:
+            raise typer.BadParameter(f"a principal is written User:NAME, not {name}")
+    return tuple(names)
 
 
 def _ready_line(started: "Started") -> str:

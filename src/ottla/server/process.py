@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -42,6 +42,8 @@ class Broker:
     `port`: 0 is any free port. `durability`: "fsync" answers after the disk has the data; "os"
     once the operating system has it, so that a power cut may lose what was acknowledged.
     `advertise`: the HOST:PORT that clients are told, if it is not where the broker listens.
+    `authorizer`: ACLs decide who may do what, as with Kafka's StandardAuthorizer; `super_users`
+    ("User:admin") may do all, `allow_everyone_if_no_acl_found` is Kafka's setting of that name.
     `failpoints`: what OTTLA_FAILPOINTS is set to (see `ottla.ports.failpoints`), for tests.
 
     Attributes: `bootstrap_servers` for any Kafka client, `host`, `port`, `data_dir`, `pid`.
@@ -58,6 +60,9 @@ class Broker:
         auto_create_topics: bool = True,
         advertise: str | None = None,
         failpoints: str = "",
+        authorizer: bool = False,
+        super_users: Sequence[str] = (),
+        allow_everyone_if_no_acl_found: bool = False,
     ) -> None:
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self.host = host
@@ -71,6 +76,9 @@ class Broker:
             "num_partitions": num_partitions,
             "auto_create_topics": auto_create_topics,
             "stop_with_stdin": True,
+            "authorizer": authorizer,
+            "super_users": list(super_users),
+            "allow_everyone_if_no_acl_found": allow_everyone_if_no_acl_found,
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()  # what `close` lets go of: port, directory, log

@@ -37,7 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `port` 0 is any free port. `advertise` is the HOST:PORT that clients are told to connect to,
     when it is not the address itself. `stop_with_stdin`: stop when standard input is closed, which
-    a parent process does by ending, however it ends.
+    a parent process does by ending, however it ends. `authorizer`, `super_users` ("User:admin")
+    and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs.
     """
 
     data_dir: str
@@ -49,6 +50,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     auto_create_topics: bool = True
     verbose: bool = False
     stop_with_stdin: bool = False
+    authorizer: bool = False
+    super_users: tuple[str, ...] = ()
+    allow_everyone_if_no_acl_found: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -119,6 +123,9 @@ def broker_config(options: Options, port: int) -> BrokerConfig:
         durability=options.durability,
         num_partitions=options.num_partitions,
         auto_create_topics=options.auto_create_topics,
+        authorizer=options.authorizer,
+        super_users=options.super_users,
+        allow_everyone_if_no_acl_found=options.allow_everyone_if_no_acl_found,
     )
 
 

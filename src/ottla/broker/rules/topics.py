@@ -173,7 +173,7 @@ def delete_records(broker: "Broker", request: "Request[Any]") -> Message | None:
 def create_topics(broker: "Broker", request: "Request[Any]") -> Message | None:
     """CREATE on the cluster or on each topic; DESCRIBE_CONFIGS to be told what was made."""
     body, access = request.body, request.access
-    denied = []
+    denied: list[Any] = []
     if not access.cluster(Operation.CREATE):
         body.topics, denied = part(
             body.topics, lambda one: access.topic(Operation.CREATE, one.name)
