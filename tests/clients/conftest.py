@@ -4,22 +4,34 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.clients import drivers, remote
+from tests.clients import building, drivers, remote
 from tests.clients.driver import Driver
+from tests.conftest import unavailable
 
-CLIENTS = [*drivers.PYTHON_CLIENTS, "java"]
+REMOTE_CLIENTS = ["java", "franz-go", "kafkajs"]
+CLIENTS = [*drivers.PYTHON_CLIENTS, *REMOTE_CLIENTS]
 
 
 @pytest.fixture(scope="session", params=CLIENTS)
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     """A client library behind the common face."""
     if request.param == "java":
-        found: Driver = request.getfixturevalue("java_driver")
-    else:
-        found = drivers.make(request.param)
+        yield request.getfixturevalue("java_driver")
+        return
+    try:
+        found = _make(request.param)
+    except building.WorkerUnavailable as missing:
+        unavailable(missing)
     yield found
-    if request.param != "java":
-        found.close()
+    found.close()
+
+
+def _make(name: str) -> Driver:
+    if name == "franz-go":
+        return remote.go_driver(building.go_worker())
+    if name == "kafkajs":
+        return remote.node_driver(building.node_worker())
+    return drivers.make(name)
 
 
 @pytest.fixture(scope="session")

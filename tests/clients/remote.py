@@ -1,7 +1,8 @@
 """A client in a process of its own, behind the same face as the others.
 
-The process speaks a JSON object per line (java/Worker.java; worker.py for Python's clients).
-This is how Java's client is reached, and how a producer can be paused, woken and killed.
+The process speaks a JSON object per line (java/Worker.java, go/main.go, node/worker.js; worker.py
+for Python's clients). This is how clients that are no Python are reached, and how a producer can be
+paused, woken and killed.
 """
 
 import base64
@@ -171,6 +172,18 @@ class RemoteAdmin(Admin):
         )
         return state, producer_id, epoch, touched
 
+    def fence(self, transactional_id: str) -> None:
+        """Shut out whoever has this transactional id (Java)."""
+        self._driver.call(self._id, "fence", transactional_id)
+
+    def abort_transaction(
+        self, partition: TopicPartition, producer_id: int, epoch: int, coordinator_epoch: int
+    ) -> None:
+        """End a hanging transaction by hand (KIP-664; Java)."""
+        self._driver.call(
+            self._id, "abort_transaction", partition, producer_id, epoch, coordinator_epoch
+        )
+
     def close(self) -> None:
         if self._driver.alive:
             self._driver.call(self._id, "close")
@@ -235,10 +248,12 @@ class RemoteDriver(Driver):
         transactional_id: str | None = None,
         transaction_timeout_ms: int = 60_000,
         compression: str = "none",
+        **config: object,
     ) -> RemoteProducer:
-        made = self.call(
-            0, "producer", bootstrap_servers, transactional_id, transaction_timeout_ms, compression
-        )
+        """`config` goes to the client as it is, `_` for `.` (Java)."""
+        known = (bootstrap_servers, transactional_id, transaction_timeout_ms, compression)
+        extra = {name.replace("_", "."): value for name, value in config.items()}
+        made = self.call(0, "producer", *known, *([extra] if extra else []))
         return RemoteProducer(self, made)
 
     def consumer(
@@ -270,6 +285,16 @@ def java_driver(java: str, class_path: str) -> RemoteDriver:
     """Java's own client, out of java/Worker.java."""
     options = [*JVM_OPTIONS, "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"]
     return RemoteDriver("java", [java, *options, "-cp", class_path, "Worker"])
+
+
+def go_driver(command: Sequence[str]) -> RemoteDriver:
+    """franz-go, out of go/*.go."""
+    return RemoteDriver("franz-go", command)
+
+
+def node_driver(command: Sequence[str]) -> RemoteDriver:
+    """kafkajs, out of node/worker.js."""
+    return RemoteDriver("kafkajs", command, frozenset({"group-metadata", "null-header"}))
 
 
 def python_driver(name: str) -> RemoteDriver:

@@ -78,6 +78,7 @@ def test_a_record_bigger_than_the_topic_allows_is_refused(
         "MSG_SIZE_TOO_LARGE",
         "MessageSizeTooLargeError",
         "RecordTooLargeException",
+        "MESSAGE_TOO_LARGE",
     }
     with driver.producer(bootstrap) as producer:
         producer.send(topic, b"small")

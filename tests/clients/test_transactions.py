@@ -17,6 +17,7 @@ Unique = Callable[[str], str]
 # How each client's own API says "fenced".
 FENCED_NAMES = {
     "_FENCED",
+    "PRODUCER_FENCED",
     "ProducerFenced",
     "ProducerFencedError",
     "ProducerFencedException",

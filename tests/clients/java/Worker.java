@@ -13,6 +13,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.AbortTransactionSpec;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.Consumer;
@@ -124,6 +125,7 @@ public final class Worker {
             config.put("max.request.size", 20_000_000);
             config.put("linger.ms", 5);
             config.put("max.block.ms", WAIT.toMillis());
+            a.path(4).properties().forEach(entry -> config.put(entry.getKey(), entry.getValue().asText()));
             made = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
         }
         return keep(made);
@@ -249,6 +251,9 @@ public final class Worker {
                 var found = admin.describeTransactions(List.of(a.get(0).asText())).all().get().get(a.get(0).asText());
                 return List.of(found.state().toString(), found.producerId(), found.producerEpoch(), found.topicPartitions().size());
             }
+            case "fence" -> admin.fenceProducers(List.of(a.get(0).asText())).all().get();
+            case "abort_transaction" -> admin.abortTransaction(new AbortTransactionSpec(
+                partition(a.get(0)), a.get(1).asLong(), (short) a.get(2).asInt(), a.get(3).asInt())).all().get();
             case "close" -> admin.close();
             default -> throw new IllegalArgumentException(method);
         }
