@@ -17,8 +17,11 @@ import msgspec
 
 from ottla.broker import handlers
 from ottla.broker.authorizer import Acl, AclDeleted, AclRecord, Acls, Authorizer
+from ottla.broker.broker_configs import static_configs
 from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
 from ottla.broker.config import BrokerConfig
+from ottla.broker.dynamic_configs import ConfigsRecord
+from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
@@ -69,7 +72,7 @@ logger = logging.getLogger(__name__)
 Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
-_CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted)
+_CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted, ConfigsRecord, FeaturesRecord)
 _PRODUCER_EXPIRY_INTERVAL_MS = 600_000  # producer.id.expiration.check.interval.ms
 _DISK_CHECK_BYTES = DISK_RESERVE_BYTES // 16  # of journal between two looks at the free space
 
@@ -104,7 +107,7 @@ class Broker:
             journal_allocate_bytes=config.journal_allocate_bytes,
             segment_bytes=config.segment_bytes,
         )
-        self.catalog = Catalog(self.store, rng)
+        self.catalog = Catalog(self.store, rng, static_configs(config, disk.describe("")))
         self.acls = Acls()
         self.authorizer: Authorizer | None = None
         if config.authorizer:

@@ -1,17 +1,21 @@
 """The catalog: which topics there are, rebuilt by replaying its records like a coordinator.
 
-Creating and deleting are operations that look and answer with a record; `apply` changes the
-catalog and has the store make or drop the partitions.
+Creating, altering and deleting are operations that look and answer with a record; `apply` changes
+the catalog, has the store make or drop the partitions, and tells them the configs in force. The
+configs of brokers and groups and the finalised features are records of the catalog too.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
 
-from ottla.broker.configs import check_topic_configs
+from ottla.broker.configs import ResourceType
+from ottla.broker.dynamic_configs import ConfigsRecord, DynamicConfigs
+from ottla.broker.features import Features, FeaturesRecord
+from ottla.broker.topic_configs import check_topic_configs
 from ottla.log.partition import Partition
 from ottla.log.store import Store
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -22,6 +26,8 @@ from ottla.ports.limits import (
 )
 from ottla.ports.rng import Rng
 
+INTERNAL_TOPICS = ("__consumer_offsets", "__transaction_state", "__share_group_state")
+_METADATA_TOPIC = "__cluster_metadata"
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -46,25 +52,35 @@ class TopicDeleted(msgspec.Struct, tag="topic-deleted", frozen=True, array_like=
     topic_id: bytes
 
 
-CatalogRecord = ClusterRecord | TopicRecord | TopicDeleted
+CatalogRecord = (
+    ClusterRecord | TopicRecord | TopicDeleted | ConfigsRecord | FeaturesRecord
+)
 
 
 @dataclass(slots=True)
 class Topic:
-    """A topic and its partitions."""
+    """A topic and its partitions.
+
+    `configs` is what was set on the topic; `configs_in_force` also what was set on the broker for
+    topics that do not say, each value in its plain form. What neither has is at its default.
+    """
 
     name: str
     topic_id: UUID
     configs: dict[str, str]
     partitions: list[Partition]
-    message_bytes_max: int
+    configs_in_force: Mapping[str, str] = field(default_factory=dict)
+    message_bytes_max: int = MESSAGE_BYTES_MAX
 
 
 class Catalog:
     """All topics, by name and by id."""
 
-    def __init__(self, store: Store, rng: Rng) -> None:
+    def __init__(self, store: Store, rng: Rng, static_configs: Mapping[str, str]) -> None:
+        """`static_configs`: how the broker was started, under Kafka's names."""
         self.cluster_id = ""
+        self.configs = DynamicConfigs(static_configs)
+        self.features = Features()
         self._store = store
         self._rng = rng
         self._by_name: dict[str, Topic] = {}
@@ -90,13 +106,15 @@ class Catalog:
         """The record that a new data directory begins with."""
         return ClusterRecord(self._rng.uuid().hex[:22])
 
-    def create(
-        self, name: str, partition_count: int, configs: dict[str, str] | None = None
-    ) -> TopicRecord:
-        """The record of a new topic. Raises KafkaError as CreateTopics answers."""
+    def check_new(self, name: str, configs: Mapping[str, str]) -> None:
+        """Raise KafkaError as CreateTopics answers unless there can be a topic like this."""
         check_topic_name(name)
         if name in self._by_name:
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        if name == _METADATA_TOPIC:
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST, f"Creation of internal topic {name} is prohibited."
+            )
         collision = _collision(name)
         for other in self._by_name:
             if _collision(other) == collision:
@@ -104,19 +122,45 @@ class Catalog:
                     ErrorCode.INVALID_TOPIC_EXCEPTION,
                     f"Topic '{name}' collides with existing topic: {other}",
                 )
-        if not 1 <= partition_count <= PARTITIONS_PER_TOPIC_MAX:
+        check_topic_configs(configs)
+
+    def create(
+        self, name: str, partition_count: int, configs: dict[str, str] | None = None
+    ) -> TopicRecord:
+        """The record of a new topic. Raises KafkaError as CreateTopics answers."""
+        self.check_new(name, configs or {})
+        if partition_count < 1:
             raise KafkaError(
                 ErrorCode.INVALID_PARTITIONS,
-                f"a topic has 1 to {PARTITIONS_PER_TOPIC_MAX} partitions, not {partition_count}",
+                "Number of partitions was set to an invalid non-positive value.",
             )
-        check_topic_configs(configs or {})
+        check_partition_count(partition_count)
         return TopicRecord(name, self._rng.uuid().bytes, partition_count, configs or {})
+
+    def alter(
+        self,
+        topic: Topic,
+        *,
+        partition_count: int | None = None,
+        configs: dict[str, str] | None = None,
+    ) -> TopicRecord:
+        """The record of a topic that is there, with more partitions or other configs."""
+        return TopicRecord(
+            topic.name,
+            topic.topic_id.bytes,
+            len(topic.partitions) if partition_count is None else partition_count,
+            topic.configs if configs is None else configs,
+        )
 
     def apply(self, record: CatalogRecord) -> None:
         if isinstance(record, ClusterRecord):
             self.cluster_id = record.cluster_id
         elif isinstance(record, TopicRecord):
             self._apply_topic(record)
+        elif isinstance(record, ConfigsRecord):
+            self._apply_configs(record)
+        elif isinstance(record, FeaturesRecord):
+            self.features.apply(record)
         else:
             topic = self._by_id.pop(UUID(bytes=record.topic_id))
             del self._by_name[topic.name]
@@ -124,27 +168,48 @@ class Catalog:
 
     def _apply_topic(self, record: TopicRecord) -> None:
         topic_id = UUID(bytes=record.topic_id)
-        topic = Topic(
-            record.name,
-            topic_id,
-            record.configs,
-            self._store.add_partitions(record.name, topic_id, record.partition_count),
-            int(record.configs.get("max.message.bytes", MESSAGE_BYTES_MAX)),
-        )
-        if "segment.bytes" in record.configs:
+        partitions = self._store.add_partitions(record.name, topic_id, record.partition_count)
+        topic = self._by_id.get(topic_id)
+        if topic is None:
+            topic = Topic(record.name, topic_id, record.configs, partitions)
+            self._by_name[record.name] = self._by_id[topic_id] = topic
+        topic.configs, topic.partitions = record.configs, partitions
+        self._configure(topic)
+
+    def _configure(self, topic: Topic) -> None:
+        """Tell the topic's partitions which configs are in force."""
+        configs = self.configs.in_force(topic.configs)
+        topic.configs_in_force = configs
+        topic.message_bytes_max = int(configs.get("max.message.bytes", MESSAGE_BYTES_MAX))
+        if "segment.bytes" in configs:
             for partition in topic.partitions:
-                partition.segment_bytes = int(record.configs["segment.bytes"])
-        self._by_name[record.name] = self._by_id[topic_id] = topic
+                partition.segment_bytes = int(configs["segment.bytes"])
+
+    def _apply_configs(self, record: ConfigsRecord) -> None:
+        self.configs.apply(record)
+        if record.resource_type == ResourceType.BROKER:
+            for topic in self._by_name.values():
+                self._configure(topic)
 
     def snapshot(self) -> list[CatalogRecord]:
         """The records that rebuild the catalog."""
         return [
             ClusterRecord(self.cluster_id),
+            *self.features.snapshot(),
+            *self.configs.snapshot(),
             *(
                 TopicRecord(topic.name, topic.topic_id.bytes, len(topic.partitions), topic.configs)
                 for topic in self._by_name.values()
             ),
         ]
+
+
+def check_partition_count(count: int) -> None:
+    """Raise KafkaError(POLICY_VIOLATION) for more partitions than Kafka makes at once."""
+    if count > PARTITIONS_PER_TOPIC_MAX:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request."
+        )
 
 
 def check_topic_name(name: str) -> None:
@@ -153,7 +218,7 @@ def check_topic_name(name: str) -> None:
     if not name:
         reason = "the empty string is not allowed"
     elif name in (".", ".."):
-        reason = "'.' or '..' is not allowed"
+        reason = f"'{name}' is not allowed"
     elif len(name) > TOPIC_NAME_LENGTH_MAX:
         reason = f"the length of '{name}' is longer than the max allowed length 249"
     elif _LEGAL_NAME.fullmatch(name) is None:

@@ -1,22 +1,29 @@
-"""Topic configs: names, types and defaults as in Apache Kafka 4.3 (TopicConfig).
+"""What a config is: a name, a type, a default, what its value may be, and what it means.
 
-Values are kept as the text that the client sent. `max.message.bytes` and `segment.bytes` act;
-the others are stored, checked and told, so that tools find what they set.
+The tables are `topic_configs.py`, `broker_configs.py` and `group_configs.py`: names, types,
+defaults and bounds of Apache Kafka 4.3. What was set is kept as the text that the client sent;
+`ConfigDefinition.parse` gives the form in which Kafka shows it, or refuses it in Kafka's words.
+`dynamic_configs.py` knows what was set where, and so which value is in force.
 """
 
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ottla.ports.errors import ErrorCode, KafkaError
-from ottla.ports.limits import MESSAGE_BYTES_MAX
 
-_LONG_MAX = 9_223_372_036_854_775_807
-_INT_MAX = 2_147_483_647
+LONG_MAX = 9_223_372_036_854_775_807
+INT_MAX = 2_147_483_647
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_COMMA = re.compile(r"\s*,\s*")
 
 
 class ConfigType(IntEnum):
     """Types as DescribeConfigs numbers them."""
 
+    UNKNOWN = 0
     BOOLEAN = 1
     STRING = 2
     INT = 3
@@ -26,107 +33,159 @@ class ConfigType(IntEnum):
     LIST = 7
 
 
+class ConfigSource(IntEnum):
+    """Where a value comes from, as DescribeConfigs numbers it."""
+
+    TOPIC = 1
+    DYNAMIC_BROKER = 2
+    DYNAMIC_DEFAULT_BROKER = 3
+    STATIC_BROKER = 4
+    DEFAULT = 5
+    BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
+    GROUP = 8
+
+
+class ResourceType(IntEnum):
+    """What has configs, as the protocol numbers it."""
+
+    TOPIC = 2
+    BROKER = 4
+    BROKER_LOGGER = 8
+    CLIENT_METRICS = 16
+    GROUP = 32
+
+
+class Synonym(NamedTuple):
+    """One of the places that a value could come from."""
+
+    name: str
+    value: str
+    source: ConfigSource
+
+
+class ConfigValue(NamedTuple):
+    """The value in force, and the places it was looked for in, the one that counts first."""
+
+    value: str | None
+    source: ConfigSource
+    synonyms: list[Synonym]
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigDefinition:
-    """One config: `minimum` and `maximum` bound a number, `choices` a word or a list of words."""
+    """One config.
+
+    `minimum` and `maximum` bound a number; `choices` are the words that it may be, or a list of
+    them. `refuses` says what else is wrong with a value. `synonyms` are the broker's configs that
+    give the default, the one that can be changed first. `read_only`: fixed when the broker starts.
+    """
 
     name: str
     type: ConfigType
-    default: str
-    minimum: int = -_LONG_MAX
-    maximum: int = _LONG_MAX
+    default: str | None
+    documentation: str
+    minimum: float | None = None
+    maximum: float | None = None
     choices: tuple[str, ...] = ()
+    refuses: Callable[[str], str] | None = None
+    synonyms: tuple[str, ...] = ()
+    read_only: bool = False
 
-    def check(self, value: str) -> None:
-        """Raise KafkaError(INVALID_CONFIG) unless `value` can be the config's."""
-        reason = self._refusal(value)
-        if reason:
-            raise KafkaError(
-                ErrorCode.INVALID_CONFIG,
-                f"Invalid value {value} for configuration {self.name}: {reason}",
-            )
-
-    def _refusal(self, value: str) -> str:
-        if self.type in (ConfigType.INT, ConfigType.LONG):
-            if not value.strip().lstrip("-").isdecimal():
-                return f"Not a number of type {self.type.name}"
-            if not self.minimum <= int(value) <= self.maximum:
-                return f"Value must be between {self.minimum} and {self.maximum}"
-        if self.type is ConfigType.BOOLEAN and value.lower() not in ("true", "false"):
-            return "Expected value to be either true or false"
-        if self.type is ConfigType.DOUBLE:
-            return _double_refusal(value)
+    def parse(self, value: str) -> str:
+        """The value as it is shown. Raises KafkaError(INVALID_CONFIG) if it cannot be one."""
+        parsed = _PARSERS[self.type](value.strip())
+        if parsed is None:
+            raise self._refused(value, _NOT_PARSED[self.type])
+        if self.minimum is not None and float(parsed) < self.minimum:
+            raise self._refused(parsed, f"Value must be at least {self.minimum}")
+        if self.maximum is not None and float(parsed) > self.maximum:
+            raise self._refused(parsed, f"Value must be no more than {self.maximum}")
         if self.choices:
-            words = value.split(",") if self.type is ConfigType.LIST else [value]
-            if not all(word.strip() in self.choices for word in words):
-                return f"String must be one of: {', '.join(self.choices)}"
-        return ""
+            self._check_words(parsed)
+        reason = self.refuses(parsed) if self.refuses is not None else ""
+        if reason:
+            raise self._refused(f"[{parsed}]" if self.type is ConfigType.LIST else parsed, reason)
+        return parsed
+
+    def _check_words(self, value: str) -> None:
+        if self.type is not ConfigType.LIST:
+            words = [value]
+        elif not value:
+            return  # no word at all
+        else:
+            words = value.split(",")
+            if "" in words:
+                text = f"Configuration '{self.name}' values must not be empty."
+                raise KafkaError(ErrorCode.INVALID_CONFIG, text)
+        for word in words:
+            if word not in self.choices:
+                raise self._refused(word, f"String must be one of: {', '.join(self.choices)}")
+
+    def _refused(self, value: str, reason: str) -> KafkaError:
+        return KafkaError(
+            ErrorCode.INVALID_CONFIG,
+            f"Invalid value {value} for configuration {self.name}: {reason}",
+        )
+
+    def show(self, value: str | None) -> str | None:
+        """A value that was set, as it is shown; one that a release before let in, as it is."""
+        try:
+            return None if value is None else self.parse(value)
+        except KafkaError:
+            return value
 
 
-def _double_refusal(value: str) -> str:
+def _parse_boolean(value: str) -> str | None:
+    return value.lower() if value.lower() in ("true", "false") else None
+
+
+def _parse_whole(value: str, largest: int) -> str | None:
+    if _WHOLE.fullmatch(value) is None or len(value) > 20:
+        return None
+    number = int(value)
+    return str(number) if -largest - 1 <= number <= largest else None
+
+
+def _parse_double(value: str) -> str | None:
     try:
-        return "" if 0 <= float(value) <= 1 else "Value must be between 0 and 1"
+        return repr(float(value))
     except ValueError:
-        return "Not a number of type DOUBLE"
+        return None
 
 
-def _int(name: str, default: int, minimum: int = 0) -> ConfigDefinition:
-    return ConfigDefinition(name, ConfigType.INT, str(default), minimum, _INT_MAX)
+_PARSERS: dict[ConfigType, Callable[[str], str | None]] = {
+    ConfigType.BOOLEAN: _parse_boolean,
+    ConfigType.STRING: str,
+    ConfigType.INT: lambda value: _parse_whole(value, INT_MAX),
+    ConfigType.SHORT: lambda value: _parse_whole(value, 32_767),
+    ConfigType.LONG: lambda value: _parse_whole(value, LONG_MAX),
+    ConfigType.DOUBLE: _parse_double,
+    ConfigType.LIST: lambda value: ",".join(_COMMA.split(value)),
+}
+_NOT_PARSED = {
+    ConfigType.BOOLEAN: "Expected value to be either true or false",
+    ConfigType.INT: "Not a number of type INT",
+    ConfigType.SHORT: "Not a number of type SHORT",
+    ConfigType.LONG: "Not a number of type LONG",
+    ConfigType.DOUBLE: "Not a number of type DOUBLE",
+}
 
 
-def _long(name: str, default: int, minimum: int = 0) -> ConfigDefinition:
-    return ConfigDefinition(name, ConfigType.LONG, str(default), minimum)
+def by_name(definitions: Iterable[ConfigDefinition]) -> dict[str, ConfigDefinition]:
+    """The definitions as a table."""
+    return {definition.name: definition for definition in definitions}
 
 
-def _choice(name: str, default: str, *choices: str) -> ConfigDefinition:
-    return ConfigDefinition(name, ConfigType.STRING, default, choices=choices)
-
-
-def _boolean(name: str) -> ConfigDefinition:
-    return ConfigDefinition(name, ConfigType.BOOLEAN, "false")
-
-
-_DEFINITIONS = (
-    ConfigDefinition(
-        "cleanup.policy", ConfigType.LIST, "delete", choices=("delete", "compact", "")
-    ),
-    _int("compression.gzip.level", -1, -1),
-    _int("compression.lz4.level", 9, 1),
-    _choice(
-        "compression.type",
-        "producer",
-        *("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
-    ),
-    _int("compression.zstd.level", 3, -131_072),
-    _long("delete.retention.ms", 86_400_000),
-    _long("file.delete.delay.ms", 60_000),
-    _long("flush.messages", _LONG_MAX, 1),
-    _long("flush.ms", _LONG_MAX),
-    _int("index.interval.bytes", 4_096),
-    _long("max.compaction.lag.ms", _LONG_MAX, 1),
-    _int("max.message.bytes", MESSAGE_BYTES_MAX),
-    _long("message.timestamp.after.max.ms", 3_600_000),
-    _long("message.timestamp.before.max.ms", _LONG_MAX),
-    _choice("message.timestamp.type", "CreateTime", "CreateTime", "LogAppendTime"),
-    ConfigDefinition("min.cleanable.dirty.ratio", ConfigType.DOUBLE, "0.5"),
-    _long("min.compaction.lag.ms", 0),
-    _int("min.insync.replicas", 1, 1),
-    _boolean("preallocate"),
-    _long("retention.bytes", -1, -1),
-    _long("retention.ms", 604_800_000, -1),
-    _int("segment.bytes", 1_073_741_824, 1_048_576),
-    _int("segment.index.bytes", 10_485_760, 4),
-    _long("segment.jitter.ms", 0),
-    _long("segment.ms", 604_800_000, 1),
-    _boolean("unclean.leader.election.enable"),
-)
-TOPIC_CONFIGS = {definition.name: definition for definition in _DEFINITIONS}
-
-
-def check_topic_configs(configs: dict[str, str]) -> None:
-    """Raise KafkaError(INVALID_CONFIG) for a name that is not known or a value that cannot be."""
-    for name, value in configs.items():
-        definition = TOPIC_CONFIGS.get(name)
-        if definition is None:
-            raise KafkaError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
-        definition.check(value)
+def check_all(
+    definitions: Mapping[str, ConfigDefinition],
+    configs: Mapping[str, str],
+    unknown: str,
+) -> None:
+    """Raise KafkaError(INVALID_CONFIG) for a name that is `unknown`, then for a bad value."""
+    for name in configs:
+        if name not in definitions:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, f"{unknown}: {name}")
+    for name, definition in definitions.items():  # in the order in which Kafka looks at them
+        if name in configs:
+            definition.parse(configs[name])

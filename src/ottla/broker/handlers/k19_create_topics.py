@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ottla.broker.catalog import TopicRecord
-from ottla.broker.configs import TOPIC_CONFIGS
 from ottla.broker.registry import api
+from ottla.broker.topic_configs import TOPIC_CONFIGS
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.create_topics import (
     CreatableTopic,

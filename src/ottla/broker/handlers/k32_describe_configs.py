@@ -7,8 +7,9 @@ Versions: v1 sources and synonyms, v3 types and documentation.
 
 from typing import TYPE_CHECKING
 
-from ottla.broker.configs import TOPIC_CONFIGS, ConfigType
+from ottla.broker.configs import ConfigType
 from ottla.broker.registry import api
+from ottla.broker.topic_configs import TOPIC_CONFIGS
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.describe_configs import (
     DescribeConfigsRequest,
