@@ -5,7 +5,9 @@ final name when it is whole: two runs at a time, or one that is killed, leave no
 """
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
+GO = "go1.26.0"  # what go/go.mod asks for
+_FETCHES_ITS_SUCCESSOR = (1, 21)  # the first Go that does
 _BUILD_LIMIT_S = 600
 
 
@@ -22,12 +26,12 @@ class WorkerUnavailable(Exception):  # noqa: N818 - says what is the case
 
 def go_worker() -> list[str]:
     """The command that runs go/*.go (franz-go)."""
-    go = _program("go", "Go 1.21 or later")
+    go = _program("go", "Go")
 
     def build(directory: Path) -> None:
-        # A Go that is older than the module asks for fetches the one that it asks for.
         environment = os.environ | {"GOTOOLCHAIN": "auto", "CGO_ENABLED": "0"}
-        _run([go, "build", "-o", str(directory / "worker"), "."], HERE / "go", environment)
+        command = [_recent(go), "build", "-o", str(directory / "worker"), "."]
+        _run(command, HERE / "go", environment)
 
     return [str(_built("go", build) / "worker")]
 
@@ -43,6 +47,19 @@ def node_worker() -> list[str]:
         _run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], directory, os.environ)
 
     return [node, str(_built("node", build) / "worker.js")]
+
+
+def _recent(go: str) -> str:
+    """This Go, if it can fetch a newer one by itself; else that newer one, fetched as a module."""
+    numbers = re.findall(r"\d+", _run([go, "env", "GOVERSION"], HERE, os.environ))
+    if tuple(map(int, numbers[:2])) >= _FETCHES_ITS_SUCCESSOR:
+        return go
+    platform = _run([go, "env", "GOOS", "GOARCH"], HERE, os.environ).split()
+    module = f"golang.org/toolchain@v0.0.1-{GO}.{'-'.join(platform)}"
+    root = Path(json.loads(_run([go, "mod", "download", "-json", module], HERE, os.environ))["Dir"])
+    for program in [*(root / "bin").iterdir(), *(root / "pkg" / "tool").glob("*/*")]:
+        program.chmod(0o755)  # a module's files are not executable
+    return str(root / "bin" / "go")
 
 
 def _program(name: str, what: str) -> str:
@@ -69,7 +86,7 @@ def _built(language: str, build: Callable[[Path], None]) -> Path:
     return final
 
 
-def _run(command: list[str], directory: Path, environment: Mapping[str, str]) -> None:
+def _run(command: list[str], directory: Path, environment: Mapping[str, str]) -> str:
     ran = subprocess.run(
         command,
         cwd=directory,
@@ -81,3 +98,4 @@ def _run(command: list[str], directory: Path, environment: Mapping[str, str]) ->
     )
     if ran.returncode:
         raise WorkerUnavailable(f"{' '.join(command)}: {(ran.stderr or ran.stdout)[-2000:]}")
+    return ran.stdout
