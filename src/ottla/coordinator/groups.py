@@ -1,4 +1,8 @@
-"""The group coordinator: classic consumer groups and the offsets they commit.
+"""The group coordinator: classic groups, those of the new protocol, and the offsets they commit.
+
+Classic groups are here; groups of the new protocol (KIP-848) are in `consumer_groups`, behind the
+same door: an id belongs to one kind of group at a time. A group without members changes its kind
+when a member of the other kind joins it, and keeps its offsets (docs/decisions/0004).
 
 Operations look at what is in memory, change only what is volatile (who has joined, deadlines,
 parked requests; see `group`) and answer with records and replies. `apply` is the only one to change
@@ -15,9 +19,17 @@ After replay that is at once, to give all members a full session timeout from th
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
+from ottla.coordinator.consumer_group import ConsumerGroup, NoTopics, Topics
+from ottla.coordinator.consumer_group_records import (
+    ConsumerGroupGone,
+    ConsumerGroupRecord,
+    ConsumerGroupsRecord,
+)
+from ottla.coordinator.consumer_groups import ConsumerGroupConfig, ConsumerGroups
+from ottla.coordinator.consumer_heartbeat import ConsumerHeartbeat, HeartbeatAnswer
+from ottla.coordinator.consumer_protocol import CONSUMER_PROTOCOL_TYPE
 from ottla.coordinator.group import NEVER_MS, Group
+from ottla.coordinator.group_description import CONSUMER, GroupDescription, GroupFilter
 from ottla.coordinator.group_states import GroupEvent, GroupState
 from ottla.coordinator.membership import (
     UNKNOWN_MEMBER_ID,
@@ -33,6 +45,8 @@ from ottla.coordinator.offsets import (
     OffsetStore,
     OffsetToCommit,
     TopicPartition,
+    commit,
+    commit_some,
 )
 from ottla.coordinator.rebalance import Rebalancer
 from ottla.coordinator.records import (
@@ -40,7 +54,6 @@ from ottla.coordinator.records import (
     GroupDeleted,
     GroupOutcome,
     GroupRecord,
-    MemberState,
     OffsetDeleted,
     OffsetRecord,
     OffsetsEnded,
@@ -51,36 +64,29 @@ from ottla.ports.limits import (
     GROUP_MEMBERS_TOTAL_MAX,
     GROUP_SESSION_TIMEOUT_MS_MAX,
     GROUP_SESSION_TIMEOUT_MS_MIN,
-    OFFSET_METADATA_BYTES_MAX,
 )
 
-GROUP_TYPE = "classic"
-GroupCoordinatorRecord = GroupRecord | GroupDeleted | OffsetRecord | OffsetDeleted | OffsetsEnded
-
-
-class GroupDescription(msgspec.Struct, frozen=True):
-    """A group as DescribeGroups and ListGroups show it.
-
-    `protocol_name` and the members' metadata (under that name) are for stable groups only.
-    """
-
-    group_id: str
-    state: GroupState
-    protocol_type: str = ""
-    protocol_name: str = ""
-    members: list[MemberState] = []
+GroupCoordinatorRecord = (
+    GroupRecord | GroupDeleted | OffsetRecord | OffsetDeleted | OffsetsEnded | ConsumerGroupsRecord
+)
 
 
 class GroupCoordinator:
     """All groups of the broker.
 
     `initial_rebalance_delay_ms`: how long an empty group waits for more members before its first
-    generation. `new_member_id` makes a unique member id that begins with the given text.
+    generation. `new_member_id` makes a unique member id that begins with the given text. `topics`
+    and `consumer_config` (of a group by its id) are for groups of the new protocol.
     """
 
     def __init__(
-        self, initial_rebalance_delay_ms: int, new_member_id: Callable[[str], str]
+        self,
+        initial_rebalance_delay_ms: int,
+        new_member_id: Callable[[str], str],
+        topics: Topics | None = None,
+        consumer_config: Callable[[str], ConsumerGroupConfig] = lambda _: ConsumerGroupConfig(),
     ) -> None:
+        self.consumer = ConsumerGroups(topics or NoTopics(), consumer_config)
         self._rebalancer = Rebalancer(initial_rebalance_delay_ms, new_member_id)
         self._groups: dict[str, Group] = {}
         self._offsets = OffsetStore()
@@ -100,6 +106,8 @@ class GroupCoordinator:
             out.replies.append((token, join_refused(error, request.member_id)))
             return out
         if group is None:
+            if self.consumer.get(request.group_id) is not None:
+                out.records.append(ConsumerGroupGone(request.group_id))
             group = self._groups[request.group_id] = Group(request.group_id)
         self._rebalancer.join(group, token, request, monotonic_ms, out)
         self._settle(group)
@@ -111,6 +119,9 @@ class GroupCoordinator:
             return ErrorCode.INVALID_GROUP_ID
         if not GROUP_SESSION_TIMEOUT_MS_MIN <= timeout_ms <= GROUP_SESSION_TIMEOUT_MS_MAX:
             return ErrorCode.INVALID_SESSION_TIMEOUT
+        consumer = self.consumer.get(request.group_id)
+        if consumer is not None and consumer.members:
+            return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         if request.member_id != UNKNOWN_MEMBER_ID:
             return ErrorCode.NONE if group is not None else ErrorCode.UNKNOWN_MEMBER_ID
         if self._population >= GROUP_MEMBERS_TOTAL_MAX:
@@ -170,6 +181,17 @@ class GroupCoordinator:
         self._settle(group)
         return out, errors
 
+    def consumer_heartbeat(
+        self, request: ConsumerHeartbeat, monotonic_ms: int
+    ) -> Outcome[HeartbeatAnswer]:
+        """ConsumerGroupHeartbeat: of a member of the new protocol.
+
+        Raises KafkaError: what is wrong; GROUP_ID_NOT_FOUND for a classic group with members.
+        """
+        group = self._groups.get(request.group_id)
+        may_create = group is None or group.state is GroupState.EMPTY
+        return self.consumer.heartbeat(request, monotonic_ms, may_create=may_create)
+
     # Offsets
 
     def commit_offsets(
@@ -181,12 +203,21 @@ class GroupCoordinator:
         offsets: Sequence[OffsetToCommit],
         now_ms: int,
         monotonic_ms: int,
+        *,
+        knows_epochs: bool = True,
     ) -> Outcome[list[ErrorCode]]:
         """OffsetCommit: an error code for each of the offsets, in order.
 
         A generation in a group that does not exist is GROUP_ID_NOT_FOUND. A commit keeps the
-        member's session like a heartbeat.
+        member's session like a heartbeat. For a group of the new protocol the generation is the
+        member's epoch, which a client `knows_epochs` of or is UNSUPPORTED_VERSION.
         """
+        consumer = self.consumer.get(group_id)
+        if consumer is not None:
+            errors = self._consumer_errors(consumer, member_id, generation_id, offsets)
+            if not knows_epochs and member_id in consumer.members:
+                errors = [ErrorCode.UNSUPPORTED_VERSION for _ in offsets]
+            return commit_some(group_id, offsets, errors, now_ms, NO_PRODUCER_ID, -1)
         group = self._groups.get(group_id)
         error = self._validate_commit(group_id, member_id, generation_id, group_instance_id, False)
         if error is not ErrorCode.NONE:
@@ -194,7 +225,7 @@ class GroupCoordinator:
         if group is not None and member_id in group.members:
             group.extend_session(group.members[member_id], monotonic_ms)
             self._settle(group)
-        return _commit(group_id, offsets, now_ms, NO_PRODUCER_ID, -1)
+        return commit(group_id, offsets, now_ms, NO_PRODUCER_ID, -1)
 
     def txn_commit_offsets(
         self,
@@ -212,10 +243,27 @@ class GroupCoordinator:
         An error code for each of the offsets, in order. Member, generation and instance id are
         checked as far as they are given (KIP-447).
         """
+        consumer = self.consumer.get(group_id)
+        if consumer is not None:
+            errors = [
+                ErrorCode.ILLEGAL_GENERATION if code is ErrorCode.STALE_MEMBER_EPOCH else code
+                for code in self._consumer_errors(consumer, member_id, generation_id, offsets)
+            ]
+            return commit_some(group_id, offsets, errors, now_ms, producer_id, producer_epoch)
         error = self._validate_commit(group_id, member_id, generation_id, group_instance_id, True)
         if error is not ErrorCode.NONE:
             return Outcome([], [error for _ in offsets])
-        return _commit(group_id, offsets, now_ms, producer_id, producer_epoch)
+        return commit(group_id, offsets, now_ms, producer_id, producer_epoch)
+
+    def _consumer_errors(
+        self,
+        group: ConsumerGroup,
+        member_id: str,
+        member_epoch: int,
+        offsets: Sequence[OffsetToCommit],
+    ) -> list[ErrorCode]:
+        partitions = [(offset.topic, offset.partition) for offset in offsets]
+        return self.consumer.check_commits(group, member_id, member_epoch, partitions)
 
     def _validate_commit(
         self,
@@ -253,14 +301,16 @@ class GroupCoordinator:
         than "consumer", whose subscriptions nobody can read.
         """
         group = self._groups.get(group_id)
-        if group is None and not self._offsets.has_group(group_id):
+        consumer = self.consumer.get(group_id)
+        if group is None and consumer is None and not self._offsets.has_group(group_id):
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND)
         if group is not None and group.state is not GroupState.EMPTY and not group.is_consumer:
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
         records: list[CoordinatorRecord] = []
         errors = []
         subscribed = {
-            topic: group is not None and group.is_subscribed_to(topic)
+            topic: (group is not None and group.is_subscribed_to(topic))
+            or (consumer is not None and consumer.is_subscribed_to(topic, self.consumer.matcher))
             for topic in {topic for topic, _ in partitions}
         }
         for topic, partition in partitions:
@@ -279,10 +329,10 @@ class GroupCoordinator:
     # Groups as a whole
 
     def describe(self, group_id: str) -> GroupDescription | None:
-        """The group, or None when there is none of that id."""
+        """The classic group, or None when there is none of that id."""
         group = self._groups.get(group_id)
         if group is None:
-            if not self._offsets.has_group(group_id):
+            if not self._offsets.has_group(group_id) or self.consumer.get(group_id) is not None:
                 return None
             return GroupDescription(group_id, GroupState.EMPTY)
         protocol_type = group.protocol_type or ""
@@ -295,32 +345,33 @@ class GroupCoordinator:
     def list_groups(
         self, states: Iterable[str] = (), types: Iterable[str] = ()
     ) -> list[GroupDescription]:
-        """All groups by id, or those in any of the states and of any of the types.
+        """All groups by id, or those in any of the states and of any of the types."""
+        wanted = GroupFilter(states, types)
+        ids = self._groups.keys() | self._offsets.group_ids() | self.consumer.ids()
+        return list(filter(wanted.takes, map(self._listed, sorted(ids))))
 
-        Names are Kafka's, in any case; one that is not known matches nothing.
-        """
-        wanted_states = {name.strip().lower() for name in states}
-        wanted_types = {name.strip().lower() for name in types}
-        if wanted_types and GROUP_TYPE not in wanted_types:
-            return []
-        listed = []
-        for group_id in sorted(self._groups.keys() | self._offsets.group_ids()):
-            group = self._groups.get(group_id)
-            state = GroupState.EMPTY if group is None else group.state
-            protocol_type = "" if group is None else group.protocol_type or ""
-            if not wanted_states or state.value.lower() in wanted_states:
-                listed.append(GroupDescription(group_id, state, protocol_type))
-        return listed
+    def _listed(self, group_id: str) -> GroupDescription:
+        consumer = self.consumer.get(group_id)
+        if consumer is not None:
+            return GroupDescription(
+                group_id, consumer.state, CONSUMER_PROTOCOL_TYPE, group_type=CONSUMER
+            )
+        group = self._groups.get(group_id)
+        if group is None:
+            return GroupDescription(group_id, GroupState.EMPTY)
+        return GroupDescription(group_id, group.state, group.protocol_type or "")
 
     def delete_groups(self, group_ids: Sequence[str]) -> Outcome[list[ErrorCode]]:
         """DeleteGroups: an error code for each group, in order."""
         records: list[CoordinatorRecord] = []
         errors = []
         for group_id in group_ids:
-            group = self._groups.get(group_id)
-            if group is None and not self._offsets.has_group(group_id):
+            group, consumer = self._groups.get(group_id), self.consumer.get(group_id)
+            if group is None and consumer is None and not self._offsets.has_group(group_id):
                 errors.append(ErrorCode.GROUP_ID_NOT_FOUND)
-            elif group is not None and group.state is not GroupState.EMPTY:
+            elif (group is not None and group.state is not GroupState.EMPTY) or (
+                consumer is not None and consumer.members
+            ):
                 errors.append(ErrorCode.NON_EMPTY_GROUP)
             else:
                 errors.append(ErrorCode.NONE)
@@ -331,7 +382,7 @@ class GroupCoordinator:
 
     def on_timer(self, monotonic_ms: int) -> GroupOutcome:
         """Do what is due: end sessions and phases of rebalances."""
-        out = GroupOutcome([], [])
+        out = GroupOutcome([*self.consumer.on_timer(monotonic_ms)], [])
         for group_id in sorted(self._replayed):
             group = self._groups[group_id]
             group.start_sessions(monotonic_ms)
@@ -356,7 +407,11 @@ class GroupCoordinator:
             return 0
         while self._wakes and self._scheduled.get(self._wakes[0][1]) != self._wakes[0][0]:
             heapq.heappop(self._wakes)
-        return int(self._wakes[0][0]) if self._wakes else None
+        deadline_ms = self.consumer.next_deadline_ms()
+        if not self._wakes:
+            return deadline_ms
+        classic_ms = int(self._wakes[0][0])
+        return classic_ms if deadline_ms is None else min(classic_ms, deadline_ms)
 
     def _settle(self, group: Group) -> None:
         """After a change: forget the group if nothing is left of it, else see to its timer."""
@@ -387,9 +442,15 @@ class GroupCoordinator:
                 group = self._groups.get(record.group_id)
                 if group is not None:
                     self._drop(group)
+                self.consumer.forget(record.group_id)
                 self._offsets.forget_group(record.group_id)
-            case _:
+            case OffsetRecord() | OffsetDeleted() | OffsetsEnded():
                 self._offsets.apply(record)
+            case _:
+                classic = self._groups.get(record.group_id)
+                if classic is not None and isinstance(record, ConsumerGroupRecord):
+                    self._drop(classic)
+                self.consumer.apply(record)
 
     def _apply_generation(self, record: GroupRecord) -> None:
         group = self._groups.get(record.group_id)
@@ -406,35 +467,6 @@ class GroupCoordinator:
         """Records that make an empty coordinator equal to this one, as far as it is durable."""
         generations = [self._groups[group_id].record for group_id in sorted(self._groups)]
         records: list[CoordinatorRecord] = [known for known in generations if known is not None]
+        records.extend(self.consumer.snapshot())
         records.extend(self._offsets.snapshot())
         return records
-
-
-def _commit(
-    group_id: str,
-    offsets: Sequence[OffsetToCommit],
-    now_ms: int,
-    producer_id: int,
-    producer_epoch: int,
-) -> Outcome[list[ErrorCode]]:
-    records: list[CoordinatorRecord] = []
-    errors = []
-    for topic, partition, offset, leader_epoch, metadata in offsets:
-        if len(metadata) > OFFSET_METADATA_BYTES_MAX:
-            errors.append(ErrorCode.OFFSET_METADATA_TOO_LARGE)
-            continue
-        errors.append(ErrorCode.NONE)
-        records.append(
-            OffsetRecord(
-                group_id,
-                topic,
-                partition,
-                offset,
-                leader_epoch,
-                metadata,
-                now_ms,
-                producer_id,
-                producer_epoch,
-            )
-        )
-    return Outcome(records, errors)

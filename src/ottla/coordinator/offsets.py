@@ -12,13 +12,20 @@ the order of writes, and a snapshot gives the offsets back in that order.
 Offsets do not expire; they go with their group, their topic, or by OffsetDelete.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from ottla.coordinator.records import OffsetDeleted, OffsetRecord, OffsetsEnded
+from ottla.coordinator.records import (
+    CoordinatorRecord,
+    OffsetDeleted,
+    OffsetRecord,
+    OffsetsEnded,
+    Outcome,
+)
 from ottla.ports.errors import ErrorCode
+from ottla.ports.limits import OFFSET_METADATA_BYTES_MAX
 
 TopicPartition = tuple[str, int]
 NO_OFFSET = -1
@@ -174,3 +181,53 @@ class OffsetStore:
             if present is None or present.sequence < sequence:
                 plain = msgspec.structs.replace(record, producer_id=-1, producer_epoch=-1)
                 committed[partition] = _Written(sequence, plain)
+
+
+def commit_some(
+    group_id: str,
+    offsets: Sequence[OffsetToCommit],
+    errors: Sequence[ErrorCode],
+    now_ms: int,
+    producer_id: int,
+    producer_epoch: int,
+) -> Outcome[list[ErrorCode]]:
+    """Commit the offsets that have no error yet."""
+    accepted = [
+        offset for offset, error in zip(offsets, errors, strict=True) if error is ErrorCode.NONE
+    ]
+    committed = commit(group_id, accepted, now_ms, producer_id, producer_epoch)
+    codes = iter(committed.reply)
+    return Outcome(
+        committed.records, [next(codes) if code is ErrorCode.NONE else code for code in errors]
+    )
+
+
+def commit(
+    group_id: str,
+    offsets: Sequence[OffsetToCommit],
+    now_ms: int,
+    producer_id: int,
+    producer_epoch: int,
+) -> Outcome[list[ErrorCode]]:
+    """Records that commit the offsets, and an error code for each of them."""
+    records: list[CoordinatorRecord] = []
+    errors = []
+    for topic, partition, offset, leader_epoch, metadata in offsets:
+        if len(metadata) > OFFSET_METADATA_BYTES_MAX:
+            errors.append(ErrorCode.OFFSET_METADATA_TOO_LARGE)
+            continue
+        errors.append(ErrorCode.NONE)
+        records.append(
+            OffsetRecord(
+                group_id,
+                topic,
+                partition,
+                offset,
+                leader_epoch,
+                metadata,
+                now_ms,
+                producer_id,
+                producer_epoch,
+            )
+        )
+    return Outcome(records, errors)

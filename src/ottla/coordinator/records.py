@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from ottla.coordinator.consumer_group_records import ConsumerGroupsRecord
+
 R = TypeVar("R")
 
 
@@ -19,6 +21,7 @@ class TransactionRecord(msgspec.Struct, tag="txn", frozen=True, array_like=True)
     `state` is a TransactionState's number. `partitions` and `group_ids` are what the open
     transaction has touched. Times are wall clock, in milliseconds. `producer_epoch` is the one to
     use next; `last_producer_epoch` the one before it, for a retry (KIP-360), or -1.
+    `fenced_producer_epoch` is the one that was shut out after a power cut, or -1.
     """
 
     transactional_id: str
@@ -33,6 +36,7 @@ class TransactionRecord(msgspec.Struct, tag="txn", frozen=True, array_like=True)
     start_timestamp_ms: int
     last_update_timestamp_ms: int
     client_transaction_version: int
+    fenced_producer_epoch: int = -1
 
 
 class TransactionalIdExpired(msgspec.Struct, tag="txn-expired", frozen=True, array_like=True):
@@ -131,6 +135,7 @@ CoordinatorRecord = (
     | OffsetDeleted
     | GroupRecord
     | GroupDeleted
+    | ConsumerGroupsRecord
 )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ottla.broker.authorizer import ResourceType
 from ottla.broker.registry import api
+from ottla.coordinator.group_description import GroupDescription
 from ottla.coordinator.group_states import GroupState
-from ottla.coordinator.groups import GroupDescription
 from ottla.coordinator.records import MemberState
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.describe_groups import (
