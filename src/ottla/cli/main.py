@@ -5,10 +5,27 @@ from typing import Annotated
 import typer
 
 import ottla
-from ottla.cli import audit, broker, dlq, plan, run, status
+from ottla.cli import (
+    acls,
+    audit,
+    broker,
+    configs,
+    consume,
+    dlq,
+    groups,
+    plan,
+    produce,
+    run,
+    status,
+    topics,
+    transactions,
+    users,
+)
+from ottla.cli.sections import BROKER, CLUSTER, PIPELINES, Sections
 
 app = typer.Typer(
     name="ottla",
+    cls=Sections,
     help="Exactly-once streaming for Python, from the source of the data to the database.",
     no_args_is_help=True,
     add_completion=True,
@@ -16,9 +33,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(broker.app, name="broker")
 for command in (run.run, plan.plan, plan.check, status.status, dlq.dlq, audit.audit):
-    app.command()(command)
+    app.command(rich_help_panel=PIPELINES)(command)
+app.add_typer(broker.app, name="broker", rich_help_panel=BROKER)
+for command in (produce.produce, consume.consume):
+    app.command(rich_help_panel=CLUSTER)(command)
+for group in (topics, groups, transactions, configs, acls, users):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=CLUSTER)
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ Fatal           this producer or consumer is of no more use; close it, make anot
 ProducerFenced  (Fatal) another producer took over the transactional.id; the producer is closed
 MemberFenced    (Fatal) another consumer took over the group.instance.id
 OffsetLost      (Fatal) the offset to read from is not in the log: records are gone unread
+Refused         the broker refused what an administrator asked for, and says why
 OutcomeUnknown  a commit was asked for and not answered: neither done nor not done. Only the
                 broker knows. Commit again, or make a new producer with the same
                 transactional.id (its start settles the old transaction), and read the
@@ -12,6 +13,8 @@ OutcomeUnknown  a commit was asked for and not answered: neither done nor not do
 """
 
 from confluent_kafka import KafkaError, KafkaException
+
+from ottla.ports.errors import ErrorCode
 
 
 class ClientError(Exception):
@@ -42,6 +45,15 @@ class OffsetLost(Fatal):
     """The offset to read from is not in the log any more, or not yet."""
 
 
+class Refused(ClientError):  # noqa: N818
+    """The broker refused a request of administration. `doing` and `reason` make the message."""
+
+    def __init__(self, doing: str, reason: str, code: int) -> None:
+        super().__init__(f"cannot {doing}: {reason}", code)
+        self.doing = doing
+        self.reason = reason
+
+
 class OutcomeUnknown(ClientError):  # noqa: N818 - it is no error to repair
     """A commit was not answered in time: it may have happened or not."""
 
@@ -65,6 +77,10 @@ _UNANSWERED = frozenset(
         KafkaError._ALL_BROKERS_DOWN,
     )
 )
+# How librdkafka tells that metadata has no such partition, before it asks a broker.
+_NO_SUCH_PARTITION = frozenset(
+    (KafkaError._NOENT, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+)
 # The group has moved on (KIP-447): the work belongs to another member now.
 _GROUP_MOVED_ON = frozenset(
     (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
@@ -75,6 +91,25 @@ def kafka_error(error: KafkaException) -> KafkaError:
     """The error inside a KafkaException."""
     found = error.args[0]
     return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(found))
+
+
+def code_name(code: int) -> str:
+    """Kafka's name of an error code, or librdkafka's of its own, which are below -1."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return str(KafkaError(code).name())
+
+
+def refused(doing: str, code: int, message: str | None = None) -> ClientError:
+    """The error of a request of administration: Refused, or TimedOut when nobody answered."""
+    if code in _NO_SUCH_PARTITION:
+        code, message = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), None
+    text = (message or KafkaError(code).str()).removeprefix("Broker: ")
+    reason = f"{text} ({code_name(code)})"
+    if code in _UNANSWERED:
+        return TimedOut(f"cannot {doing}: {reason}", code)
+    return Refused(doing, reason, code)
 
 
 def translate(error: KafkaError, doing: str) -> ClientError:

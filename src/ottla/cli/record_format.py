@@ -1,0 +1,147 @@
+"""How records are printed and read: format strings in the manner of kcat, and JSON.
+
+In JSON a key, a value or a header's value is a string where it is UTF-8, null where it is null, and
+{"base64": "..."} otherwise, so that what `ottla consume` prints `ottla produce` can send again.
+"""
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ottla.cli.cluster import Mistake
+from ottla.client.types import Message
+
+JSON = "json"
+_TOKEN = re.compile(r"%(.?)", re.DOTALL)
+_ESCAPES = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+Formatter = Callable[[Message], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to send."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def unescaped(text: str) -> bytes:
+    """The bytes that a text stands for: \\n, \\r, \\t, \\0, \\\\ and \\xNN are escapes."""
+    parts, at = [], 0
+    for found in _ESCAPES.finditer(text):
+        parts.append(text[at : found.start()].encode())
+        code, at = found[1], found.end()
+        if len(code) == 3:
+            parts.append(bytes([int(code[1:], 16)]))
+        else:
+            parts.append(_ESCAPED.get(code, found[0]).encode())
+    parts.append(text[at:].encode())
+    return b"".join(parts)
+
+
+def formatter(template: str, *, null: bytes = b"") -> Formatter:
+    """What prints a record by a format string, or as a line of JSON. Raises Mistake.
+
+    `null` stands for keys and values that are null.
+    """
+    if template == JSON:
+        return lambda message: orjson.dumps(json_of(message)) + b"\n"
+    fields = _fields(null)
+    parts: list[Formatter] = []
+    at = 0
+    for found in _TOKEN.finditer(template):
+        if text := unescaped(template[at : found.start()]):
+            parts.append(lambda _, text=text: text)  # type: ignore[misc]
+        if found[1] not in fields:
+            raise Mistake(f"%{found[1]} is none of {' '.join(f'%{name}' for name in fields)}")
+        parts.append(fields[found[1]])
+        at = found.end()
+    if text := unescaped(template[at:]):
+        parts.append(lambda _, text=text: text)  # type: ignore[misc]
+    return lambda message: b"".join([part(message) for part in parts])
+
+
+def _fields(null: bytes) -> dict[str, Formatter]:
+    def value(message: Message) -> bytes:
+        found = message.value()
+        return null if found is None else found
+
+    def key(message: Message) -> bytes:
+        found = message.key()
+        return null if found is None else found
+
+    def size(content: bytes | None) -> bytes:
+        return b"%d" % (-1 if content is None else len(content))
+
+    return {
+        "v": value,
+        "s": value,
+        "k": key,
+        "S": lambda message: size(message.value()),
+        "K": lambda message: size(message.key()),
+        "o": lambda message: b"%d" % message.offset(),
+        "p": lambda message: b"%d" % message.partition(),
+        "t": lambda message: message.topic().encode(),
+        "T": lambda message: b"%d" % message.timestamp()[1],
+        "h": lambda message: b",".join(
+            name.encode() + b"=" + (null if content is None else content)
+            for name, content in message.headers() or []
+        ),
+        "%": lambda _: b"%",
+    }
+
+
+def json_of(message: Message) -> dict[str, Any]:
+    """A record as JSON."""
+    return {
+        "topic": message.topic(),
+        "partition": message.partition(),
+        "offset": message.offset(),
+        "timestamp": message.timestamp()[1],
+        "headers": [[name, _text(value)] for name, value in message.headers() or []],
+        "key": _text(message.key()),
+        "value": _text(message.value()),
+    }
+
+
+def _text(content: bytes | None) -> Any:
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(content).decode()}
+
+
+def record_of(line: bytes) -> Record:
+    """The record that a line of JSON describes. Raises ValueError.
+
+    Topic, partition, offset and timestamp are left alone: a record gets its own.
+    """
+    found = orjson.loads(line)
+    if not isinstance(found, dict) or "value" not in found:
+        raise ValueError("no JSON object with a value")
+    headers = found.get("headers") or []
+    if isinstance(headers, dict):
+        headers = list(headers.items())
+    try:
+        pairs = [(str(name), _bytes(value)) for name, value in headers]
+    except TypeError as error:
+        raise ValueError("headers are not pairs of a name and a value") from error
+    return Record(_bytes(found.get("key")), _bytes(found["value"]), pairs)
+
+
+def _bytes(content: Any) -> bytes | None:
+    if content is None:
+        return None
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, dict) and set(content) == {"base64"}:
+        return b64decode(content["base64"], validate=True)
+    return orjson.dumps(content)
