@@ -25,8 +25,8 @@ def unavailable(reason: Exception) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one Apache Kafka broker, started at first use."""
+def kafka_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_runner.Kafka]:
+    """One Apache Kafka broker, started at first use."""
     # Look for transactions that have timed out twice a second: the tests wait for it.
     quick = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
     broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka"), properties=quick)
@@ -34,8 +34,14 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         broker.start()
     except kafka_runner.KafkaUnavailable as missing:
         unavailable(missing)
-    yield broker.bootstrap_servers
+    yield broker
     broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_session: kafka_runner.Kafka) -> str:
+    """The address of one Apache Kafka broker, started at first use."""
+    return kafka_session.bootstrap_servers
 
 
 @pytest.fixture(params=["ottla", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -50,6 +56,13 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
 def broker_name(request: pytest.FixtureRequest) -> str:
     """Which broker `bootstrap` is in this run of the test: "ottla" or "kafka"."""
     return str(request.node.callspec.params["bootstrap"])
+
+
+@pytest.fixture
+def broker_pid(request: pytest.FixtureRequest, broker_name: str) -> int:
+    """The process of the broker that `bootstrap` is; to pause it, not to end it."""
+    session = "kafka_session" if broker_name == "kafka" else "ottla_broker_session"
+    return int(request.getfixturevalue(session).pid)
 
 
 @pytest.fixture
