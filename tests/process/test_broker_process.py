@@ -382,7 +382,7 @@ def test_a_full_disk_refuses_writes_and_stops_nothing(small_disk):
 
 def test_a_started_report_is_json(tmp_path):
     """The lean front door, as `ottla.Broker` uses it."""
-    options = json.dumps({"data_dir": str(tmp_path / "data"), "port": 0})
+    options = json.dumps({"data_dir": str(tmp_path / "data"), "listen": ["127.0.0.1:0"]})
     process = subprocess.Popen(
         [sys.executable, "-m", "ottla.server", options], stdout=subprocess.PIPE, text=True
     )

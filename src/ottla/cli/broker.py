@@ -1,17 +1,18 @@
 """`ottla broker`: a broker in the foreground."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ottla.server.address import AddressUnusable, join_address, split_address
+from ottla.cli import security_options as security
+from ottla.server.address import NotUsable
 
 if TYPE_CHECKING:
-    from ottla.server.run import Started
+    from ottla.server.run import Options, Started
 
 app = typer.Typer(
     help="The broker: one durable node that speaks Kafka's protocol.", no_args_is_help=True
@@ -29,12 +30,19 @@ Data = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Where it keeps its data; made if not there.")
 ]
 Listen = Annotated[
-    str, typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 is any free port.")
+    list[str] | None,
+    typer.Option(
+        metavar="[PROTOCOL://]HOST:PORT",
+        help="Where it listens; port 0 is any free port. PROTOCOL is plaintext, ssl, "
+        "sasl_plaintext or sasl_ssl; may be repeated.",
+        show_default="127.0.0.1:9092",
+    ),
 ]
 Advertise = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        metavar="HOST:PORT", help="What clients are told to connect to, if that is another one."
+        metavar="[PROTOCOL://]HOST:PORT",
+        help="What clients are told to connect to, if that is another one; may be repeated.",
     ),
 ]
 When = Annotated[
@@ -71,7 +79,7 @@ AllowEveryone = Annotated[
     bool,
     typer.Option(
         "--allow-everyone-if-no-acl-found",
-        help="Whatever has no ACL at all is open to everyone, as the setting of that name in Kafka.",
+        help="Whatever has no ACL at all is open to everyone (Kafka's setting of that name).",
     ),
 ]
 Verbose = Annotated[
@@ -82,7 +90,7 @@ Verbose = Annotated[
 @app.command()
 def start(
     data: Data,
-    listen: Listen = "127.0.0.1:9092",
+    listen: Listen = None,
     advertise: Advertise = None,
     durability: When = Durability.FSYNC,
     num_partitions: Partitions = 1,
@@ -91,6 +99,20 @@ def start(
     super_user: SuperUsers = None,
     allow_everyone_if_no_acl_found: AllowEveryone = False,
     verbose: Verbose = False,
+    tls_cert: security.TlsCert = None,
+    tls_key: security.TlsKey = None,
+    tls_client_ca: security.TlsClientCa = None,
+    sasl_mechanism: security.SaslMechanism = None,
+    allow_plaintext_passwords: security.AllowPlaintextPasswords = False,
+    add_user: security.AddUser = None,
+    users: security.Users = None,
+    max_reauth_ms: security.MaxReauth = 0,
+    oauth_jwks: security.OauthJwks = None,
+    oauth_issuer: security.OauthIssuer = None,
+    oauth_audience: security.OauthAudience = None,
+    oauth_principal_claim: security.OauthPrincipalClaim = "sub",
+    max_connections: security.MaxConnections = security.CONNECTIONS,
+    max_connections_per_ip: security.MaxConnectionsPerIp = security.CONNECTIONS_PER_IP,
 ) -> None:
     """Run a broker in the foreground until Ctrl-C or SIGTERM.
 
@@ -99,31 +121,25 @@ def start(
       ottla broker start --data ./data
       ottla broker start --data ./data --listen 0.0.0.0:9092 --advertise db1:9092
       ottla broker start --data ./data --authorizer --super-user User:admin
+      ottla broker start --data ./data --listen sasl_ssl://0.0.0.0:9093 --advertise db1:9093
+        --tls-cert db1.pem --tls-key db1.key --users users.txt
 
     \b
     Exit codes:
       0  stopped by a signal, in good order
       1  a mistake of Ottla's own
       2  the command was not understood
-      3  the address cannot be used
+      3  the address, or a setting of security, cannot be used
       4  the data directory cannot be used: in use, full, not writable, failing
       5  the data is damaged
     """
-    # Imported here: other commands need not load the broker.
-    from ottla.ports.errors import DataDamaged, InvariantBroken, StorageFailed
-    from ottla.server.run import Options, explain, run
+    from ottla.server.run import Options  # here: other commands need not load the broker
 
-    def report(started: "Started") -> None:
-        typer.echo(_ready_line(started))
-        sys.stdout.flush()  # whoever waits for this line may read it through a pipe
-
-    try:
-        host, port = split_address(listen)
-        options = Options(
+    def options() -> Options:
+        return Options(
             data_dir=str(data),
-            host=host,
-            port=port,
-            advertise=advertise,
+            listen=tuple(listen or ["127.0.0.1:9092"]),
+            advertise=tuple(advertise or ()),
             durability=durability.value,
             num_partitions=num_partitions,
             auto_create_topics=not no_auto_create_topics,
@@ -131,9 +147,30 @@ def start(
             super_users=_principals(super_user or (), authorizer),
             allow_everyone_if_no_acl_found=allow_everyone_if_no_acl_found,
             verbose=verbose,
+            security=security.security_of(
+                (tls_cert, tls_key, tls_client_ca),
+                (sasl_mechanism, allow_plaintext_passwords, max_reauth_ms),
+                (add_user, users),
+                (oauth_jwks, oauth_issuer, oauth_audience, oauth_principal_claim),
+                (max_connections, max_connections_per_ip),
+            ),
         )
-        run(options, report)
-    except (AddressUnusable, DataDamaged, InvariantBroken, StorageFailed) as error:
+
+    _run(options)
+
+
+def _run(options: "Callable[[], Options]") -> None:
+    """Run it to its end; what it could not do is explained, and the exit code says which."""
+    from ottla.ports.errors import DataDamaged, InvariantBroken, StorageFailed
+    from ottla.server.run import explain, run
+
+    def report(started: "Started") -> None:
+        typer.echo(_ready_line(started))
+        sys.stdout.flush()  # whoever waits for this line may read it through a pipe
+
+    try:
+        run(options(), report)
+    except (NotUsable, DataDamaged, InvariantBroken, StorageFailed) as error:
         explanation = explain(error)
         typer.echo(explanation, err=True)
         raise typer.Exit(explanation.exit_code) from None
@@ -156,8 +193,7 @@ def _ready_line(started: "Started") -> str:
         recovered += f", {started.replayed_frames} journal frames replayed"
     if started.torn_bytes:
         recovered += f", {started.torn_bytes} torn bytes cut"
-    address = join_address(started.host, started.port)
     return (
-        f"ready on {address}, data in {started.data_dir} (durability {started.durability}), "
-        f"{recovered}, {started.took_ms} ms"
+        f"ready on {', '.join(started.listeners)}, data in {started.data_dir} "
+        f"(durability {started.durability}), {recovered}, {started.took_ms} ms"
     )

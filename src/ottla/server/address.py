@@ -3,17 +3,19 @@
 import socket
 
 WILDCARDS = {"", "0.0.0.0", "::"}
+PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")  # Kafka's security protocols
 
 
-class AddressUnusable(Exception):  # noqa: N818 - says what is wrong
-    """The broker cannot listen on the address, or clients could not connect to it.
-
-    `hint` is what to do next.
-    """
+class NotUsable(Exception):  # noqa: N818 - says what is wrong
+    """The broker cannot be started with these settings. `hint` is what to do next."""
 
     def __init__(self, why: str, hint: str) -> None:
         super().__init__(why)
         self.hint = hint
+
+
+class AddressUnusable(NotUsable):
+    """The broker cannot listen on the address, or clients could not connect to it."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,6 +48,17 @@ def split_address(address: str) -> tuple[str, int]:
             f"{address!r} is not an address", "write HOST:PORT, as in 127.0.0.1:9092"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def split_listener(text: str) -> tuple[str, str, int]:
+    """[PROTOCOL://]HOST:PORT: protocol (of PROTOCOLS), host, port. Raises AddressUnusable."""
+    protocol, separator, address = text.rpartition("://")
+    protocol = protocol.lower() if separator else PROTOCOLS[0]
+    if protocol not in PROTOCOLS:
+        raise AddressUnusable(
+            f"{protocol!r} is not a security protocol", f"use one of {', '.join(PROTOCOLS)}"
+        )
+    return (protocol, *split_address(address))
 
 
 def join_address(host: str, port: int) -> str:

@@ -8,6 +8,10 @@ A connection takes no more requests, and does not read its socket, while it has 
 unanswered, while these or their answers are too large together, or while the client does not read.
 What a client can make the broker hold is therefore bounded, whatever it sends. Bytes that are not
 the protocol close this connection and no other.
+
+Until its principal is known a connection gets less: small requests, and ten seconds. One that is
+refused hears so after a delay, in which nothing more is read from it, and is closed. A request
+that has begun must arrive whole within a minute of being read.
 """
 
 import asyncio
@@ -22,15 +26,20 @@ from ottla.ports.disk import Buffer
 from ottla.ports.errors import InvariantBroken, ProtocolError, StorageFailed
 from ottla.ports.invariants import invariant
 from ottla.ports.limits import (
+    FAILED_AUTHENTICATION_DELAY_MS,
+    HANDSHAKE_MS_MAX,
     HELD_BYTES_MAX,
     IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_REQUESTS_MAX,
     REQUEST_BYTES_MAX,
+    UNAUTHENTICATED_BYTES_MAX,
     UNSENT_BYTES_MAX,
 )
+from ottla.server.distinguished_name import UnreadableCertificate
 from ottla.wire.frame import FrameReader
 
 if TYPE_CHECKING:
+    from ottla.server.listener import Listener
     from ottla.server.server import Server
 
 logger = logging.getLogger(__name__)
@@ -60,8 +69,12 @@ class Slot:
 class ClientConnection(asyncio.Protocol):
     """The protocol of the event loop for one client."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", listener: "Listener", host: str) -> None:
         self._server = server
+        self._listener = listener
+        self._number = server.next_connection_id()
+        self.host = host
+        self.made = False  # TLS is done: the loop will tell when the connection ends
         self._reader = FrameReader(REQUEST_BYTES_MAX)
         self._frames: Iterator[memoryview] | None = None  # that have arrived
         self._slots: deque[Slot] = deque()
@@ -70,6 +83,9 @@ class ClientConnection(asyncio.Protocol):
         self._held_bytes = 0  # in requests, whole or not, as the server knows it
         self._reading = True
         self._writing_paused = False
+        self._held_back = False  # a refusal that has yet to be sent
+        self._handshake: asyncio.TimerHandle | None = None  # until the principal is known
+        self._frame_begun_s: float | None = None  # when a request began that is not here whole
         self._transport: asyncio.Transport
         self._identity: Connection
         self.address = ""
@@ -81,9 +97,20 @@ class ClientConnection(asyncio.Protocol):
         # Both loops set TCP_NODELAY themselves. uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(WRITE_BUFFER_HIGH_BYTES)
-        host, port, *_ = transport.get_extra_info("peername") or ("an unknown address", 0)
-        self.address = f"{host}:{port}"
-        self._identity = Connection(self._server.next_connection_id(), host)
+        self.made = True
+        _, port, *_ = transport.get_extra_info("peername") or (self.host, 0)
+        self.address = f"{self.host}:{port}"
+        self._identity = Connection(self._number, self.host)
+        try:
+            tls = transport.get_extra_info("ssl_object")
+            self._identity = self._listener.identify(self._number, self.host, tls)
+        except UnreadableCertificate as error:
+            self.refuse(str(error))
+        if self._identity.sasl is not None:
+            self._reader.frame_bytes_max = UNAUTHENTICATED_BYTES_MAX
+            self._handshake = self._server.call_later(
+                HANDSHAKE_MS_MAX / 1_000, self.refuse, "it has not authenticated in time"
+            )
         self._server.opened(self, self._identity)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +132,8 @@ class ClientConnection(asyncio.Protocol):
         self._take_requests()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._handshake is not None:
+            self._handshake.cancel()
         self._slots.clear()
         self._server.held_bytes -= self._held_bytes
         self._server.closed(self, self._identity)
@@ -118,6 +147,7 @@ class ClientConnection(asyncio.Protocol):
             or self._reply_bytes >= WRITE_BUFFER_HIGH_BYTES
             or self._writing_paused
             or self._server.stopping
+            or bool(self._identity.refused)
         )
 
     def _take_requests(self) -> None:
@@ -142,11 +172,29 @@ class ClientConnection(asyncio.Protocol):
         slot = Slot(self, len(frame))
         self._slots.append(slot)
         self._request_bytes += len(frame)
+        self._frame_begun_s = None
         self._server.core.handle(self._identity, frame, slot.send)
+        if self._identity.refused:
+            self._answer_refusal_later()
+        elif self._handshake is not None:
+            self._let_in_if_known()
+
+    def _let_in_if_known(self) -> None:
+        """From now on the client may send what every client may."""
+        sasl = self._identity.sasl
+        if self._handshake is not None and sasl is not None and sasl.authenticated:
+            self._handshake.cancel()
+            self._handshake = None
+            self._reader.frame_bytes_max = REQUEST_BYTES_MAX
 
     def _account(self) -> None:
         """Tell the server how much is held for this client."""
-        held_bytes = self._request_bytes + self._reader.partial_bytes
+        partial_bytes = self._reader.partial_bytes
+        if not partial_bytes:
+            self._frame_begun_s = None
+        elif self._frame_begun_s is None:
+            self._frame_begun_s = self.last_active
+        held_bytes = self._request_bytes + partial_bytes
         self._server.held_bytes += held_bytes - self._held_bytes
         if self._server.held_bytes > HELD_BYTES_MAX and held_bytes > self._held_bytes:
             self.refuse(f"all requests together hold more than {HELD_BYTES_MAX} bytes")
@@ -155,6 +203,7 @@ class ClientConnection(asyncio.Protocol):
     def _read_socket(self, wanted: bool) -> None:
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
+            self._frame_begun_s = None  # the client cannot help it while we do not read
             if wanted:
                 self._transport.resume_reading()
             else:
@@ -170,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send the replies at the head of the queue, and take the requests that waited for it."""
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._held_back:
             return
         slots = self._slots
         outgoing: list[Buffer] = []
@@ -185,6 +234,8 @@ class ClientConnection(asyncio.Protocol):
             if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
                 self.refuse("the client asks for more than it reads")
                 return
+        if self._identity.refused and not slots:
+            self.close()
         if not self._reading and not self._full():
             self._server.call_soon(self._take_requests)
 
@@ -194,6 +245,20 @@ class ClientConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """The client waits for nothing from us."""
         return not self._slots
+
+    def stalled(self, since_s: float) -> bool:
+        """A request began before `since_s` and is still not here whole."""
+        return self._frame_begun_s is not None and self._frame_begun_s < since_s
+
+    def _answer_refusal_later(self) -> None:
+        """The core has refused the client: whoever guesses passwords has to wait for each."""
+        logger.warning("refused %s: %s", self.address, self._identity.refused)
+        self._held_back = True
+        self._server.call_later(FAILED_AUTHENTICATION_DELAY_MS / 1_000, self._answer_refusal)
+
+    def _answer_refusal(self) -> None:
+        self._held_back = False
+        self.flush()
 
     def refuse(self, why: str) -> None:
         """Close this connection, and say why in the log."""

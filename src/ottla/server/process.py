@@ -44,9 +44,14 @@ class Broker:
     `advertise`: the HOST:PORT that clients are told, if it is not where the broker listens.
     `authorizer`: ACLs decide who may do what, as with Kafka's StandardAuthorizer; `super_users`
     ("User:admin") may do all, `allow_everyone_if_no_acl_found` is Kafka's setting of that name.
+    `security_protocol`: "plaintext", "ssl", "sasl_plaintext" or "sasl_ssl", as Kafka names them;
+    `listen` are further listeners ("sasl_ssl://0.0.0.0:0"). `tls_cert`, `tls_key`, `tls_client_ca`
+    are files in PEM. `users` are passwords by name, `sasl_mechanisms` what is offered for them,
+    `oauth` what tokens must be (jwks, issuer, audience, principal_claim); docs/security.md.
     `failpoints`: what OTTLA_FAILPOINTS is set to (see `ottla.ports.failpoints`), for tests.
 
-    Attributes: `bootstrap_servers` for any Kafka client, `host`, `port`, `data_dir`, `pid`.
+    Attributes: `bootstrap_servers` for any Kafka client, `host`, `port`, `data_dir`, `pid`;
+    `addresses` of all listeners, by protocol.
     """
 
     def __init__(
@@ -63,6 +68,16 @@ class Broker:
         authorizer: bool = False,
         super_users: Sequence[str] = (),
         allow_everyone_if_no_acl_found: bool = False,
+        security_protocol: str = "plaintext",
+        listen: Sequence[str] = (),
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_client_ca: str | os.PathLike[str] | None = None,
+        users: Mapping[str, str] | None = None,
+        sasl_mechanisms: Sequence[str] = (),
+        allow_plaintext_passwords: bool = False,
+        oauth: Mapping[str, str] | None = None,
+        max_reauth_ms: int = 0,
     ) -> None:
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self.host = host
@@ -70,8 +85,7 @@ class Broker:
         self.failpoints = failpoints
         self.started: Mapping[str, object] = {}
         self._options = {
-            "host": host,
-            "advertise": advertise,
+            "advertise": [] if advertise is None else [advertise],
             "durability": durability,
             "num_partitions": num_partitions,
             "auto_create_topics": auto_create_topics,
@@ -79,6 +93,17 @@ class Broker:
             "authorizer": authorizer,
             "super_users": list(super_users),
             "allow_everyone_if_no_acl_found": allow_everyone_if_no_acl_found,
+        }
+        self._protocol = security_protocol.lower()
+        self._listen = list(listen)
+        files = {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
+        self._security = {
+            **{name: os.path.abspath(path) for name, path in files.items() if path is not None},
+            "users": dict(users or {}),
+            "sasl_mechanisms": list(sasl_mechanisms),
+            "allow_plaintext_passwords": allow_plaintext_passwords,
+            "oauth": None if oauth is None else dict(oauth),
+            "max_reauth_ms": max_reauth_ms,
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()  # what `close` lets go of: port, directory, log
@@ -88,6 +113,16 @@ class Broker:
     def bootstrap_servers(self) -> str:
         """What Kafka clients call it; known once it was started."""
         return join_address(self.host, self.port)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """HOST:PORT of each listener, by its protocol; known once it was started."""
+        listeners = self.started.get("listeners")
+        found = {}
+        for text in listeners if isinstance(listeners, list) else ():
+            protocol, _, address = str(text).rpartition("://")
+            found[protocol or "plaintext"] = address
+        return found
 
     @property
     def data_dir(self) -> Path:
@@ -123,16 +158,22 @@ class Broker:
             return self
         if self._log is None:
             self._hold()
-        options = {**self._options, "data_dir": str(self.data_dir), "port": self.port}
+        first = f"{self._protocol}://{join_address(self.host, self.port)}"
+        listen = [first, *self._listen]
+        options = {**self._options, "data_dir": str(self.data_dir), "listen": listen}
         self._process = subprocess.Popen(
             # -P: a file in the working directory must not take the place of a library.
-            [sys.executable, "-P", "-m", "ottla.server", json.dumps(options)],
+            [sys.executable, "-P", "-m", "ottla.server", json.dumps(options), "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, "OTTLA_FAILPOINTS": self.failpoints},
             start_new_session=True,
         )
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(self._security).encode() + b"\n")
+                self._process.stdin.flush()
         line = _read_line(self._process, time.monotonic() + _START_LIMIT_S)
         if not line.endswith(b"\n"):
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -8,14 +8,14 @@ broker into a text for a person and an exit code; both front doors (`ottla broke
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,23 +28,31 @@ from ottla.ports.disk import RealDisk
 from ottla.ports.errors import DataDamaged, DirectoryInUse, InvariantBroken, StorageFailed
 from ottla.ports.failpoints import arm_from_environment
 from ottla.ports.rng import RealRng
-from ottla.server.address import WILDCARDS, AddressUnusable, bind, split_address
+from ottla.server.address import AddressUnusable, NotUsable, bind, split_listener
+from ottla.server.listener import Listener
+from ottla.server.security import Guard, Security, advertised_address, shown
 from ottla.server.server import Server
+
+logger = logging.getLogger(__name__)
+
+
+_FILES_CHECK_S = 10.0  # between two looks at certificates and keys of tokens
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a broker is started with.
 
-    `port` 0 is any free port. `advertise` is the HOST:PORT that clients are told to connect to,
-    when it is not the address itself. `stop_with_stdin`: stop when standard input is closed, which
+    `listen` are addresses, each with its security protocol ("sasl_ssl://0.0.0.0:9093"; plaintext
+    without one); port 0 is any free port. `advertise` are those that clients are told to connect
+    to, where they are others. `stop_with_stdin`: stop when standard input is closed, which
     a parent process does by ending, however it ends. `authorizer`, `super_users` ("User:admin")
     and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs.
     """
 
     data_dir: str
-    host: str = "127.0.0.1"
-    port: int = 9092
-    advertise: str | None = None
+    listen: tuple[str, ...] = ("127.0.0.1:9092",)
+    advertise: tuple[str, ...] = ()
+    security: Security = Security()
     durability: Durability = "fsync"
     num_partitions: int = 1
     auto_create_topics: bool = True
@@ -56,10 +64,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Started(msgspec.Struct, frozen=True):
-    """What there is to say about a broker that is ready."""
+    """What there is to say about a broker that is ready; `listeners` as a person writes them."""
 
     host: str
     port: int
+    listeners: tuple[str, ...]
     data_dir: str
     durability: str
     partitions: int
@@ -92,35 +101,62 @@ def run(options: Options, report: Callable[[Started], None]) -> None:
     arm_from_environment()
     clock = RealClock()
     begun_ms = clock.monotonic_ms()
+    guard = Guard(options.security, [split_listener(text)[0] for text in options.listen])
     disk = RealDisk(options.data_dir)
-    with contextlib.closing(disk), contextlib.closing(bind(options.host, options.port)) as listener:
-        port = listener.getsockname()[1]
-        core = Broker(disk, clock, RealRng(), broker_config(options, port))
+    with contextlib.ExitStack() as held:
+        held.enter_context(contextlib.closing(disk))
+        listeners = _bind(options, guard, held)
+        core = Broker(disk, clock, RealRng(), broker_config(options, listeners[0]), guard.verifier)
+        _add_users(core, options.security, listeners)
 
         def ready() -> None:
             gc.freeze()  # what was made so far stays: the collector need not look at it again
-            report(started(options, port, core.recovered, clock.monotonic_ms() - begun_ms))
+            report(started(options, listeners, core.recovered, clock.monotonic_ms() - begun_ms))
 
         _raise_open_files_limit()
+        server_of = functools.partial(Server, core, clock, guard.limits)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(core, clock, listener, ready, options.stop_with_stdin))
+            runner.run(_serve(server_of, guard, listeners, ready, options.stop_with_stdin))
         core.close()
 
 
-def broker_config(options: Options, port: int) -> BrokerConfig:
-    """The core's settings. Raises AddressUnusable when clients could not find the broker."""
-    host = options.host
-    if options.advertise is not None:
-        host, port = split_address(options.advertise)
-    elif host in WILDCARDS:
-        raise AddressUnusable(
-            f"{host or '*'} is an address to listen on, and not one that clients can connect to",
-            "advertise the HOST:PORT that they should use (--advertise)",
-        )
+def _bind(options: Options, guard: Guard, held: contextlib.ExitStack) -> list[Listener]:
+    """The listeners, which `held` closes. Raises NotUsable."""
+    listens = [split_listener(text) for text in options.listen]
+    alone = len(listens) == 1
+    protocols = {protocol for protocol, _, _ in listens}
+    for text in options.advertise:
+        if split_listener(text)[0] not in protocols and not (alone and "://" not in text):
+            raise AddressUnusable(
+                f"there is no listener that {text} could be advertised for",
+                "name a protocol that is listened for: PROTOCOL://HOST:PORT",
+            )
+    found = []
+    for protocol, host, port in listens:
+        bound = held.enter_context(contextlib.closing(bind(host, port)))
+        port = bound.getsockname()[1]
+        told = advertised_address(protocol, host, port, options.advertise, alone=alone)
+        found.append(guard.listener(protocol, bound, told))
+    return found
+
+
+def _add_users(core: Broker, security: Security, listeners: Sequence[Listener]) -> None:
+    """Give users the passwords that they were started with; later changes need no restart."""
+    for user, password in security.users.items():
+        core.commit(core.credentials.set_password(user, password, core.rng))
+    passwords_only = any(each.mechanisms for each in listeners) and security.oauth is None
+    if passwords_only and not core.credentials.users():
+        logger.warning("nobody can authenticate, for there are no users: add one (--add-user)")
+
+
+def broker_config(options: Options, listener: Listener) -> BrokerConfig:
+    """The core's settings."""
+    host, port = listener.advertised or ("", 0)
     return BrokerConfig(
         host=host,
         port=port,
         durability=options.durability,
+        connections_max_reauth_ms=options.security.max_reauth_ms,
         num_partitions=options.num_partitions,
         auto_create_topics=options.auto_create_topics,
         authorizer=options.authorizer,
@@ -129,11 +165,18 @@ def broker_config(options: Options, port: int) -> BrokerConfig:
     )
 
 
-def started(options: Options, port: int, recovered: Recovered, took_ms: int) -> Started:
+def started(
+    options: Options, listeners: Sequence[Listener], recovered: Recovered, took_ms: int
+) -> Started:
     """The report of a broker that is ready."""
+    _, first_host, _ = split_listener(options.listen[0])
     return Started(
-        options.host,
-        port,
+        first_host,
+        listeners[0].port,
+        tuple(
+            shown(each.protocol, split_listener(text)[1], each.port)
+            for each, text in zip(listeners, options.listen, strict=True)
+        ),
         os.path.abspath(options.data_dir),
         options.durability,
         recovered.partitions,
@@ -160,16 +203,24 @@ def _raise_open_files_limit() -> None:
 
 
 async def _serve(
-    core: Broker,
-    clock: RealClock,
-    listener: socket.socket,
+    server_of: Callable[[], Server],
+    guard: Guard,
+    listeners: Sequence[Listener],
     ready: Callable[[], None],
     stop_with_stdin: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
-    server = Server(core, clock)
+    server = server_of()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    if guard.reads_files:
+        loop.add_signal_handler(signal.SIGHUP, guard.reload)
+
+        def look_at_files() -> None:
+            guard.reload_if_changed()
+            loop.call_later(_FILES_CHECK_S, look_at_files)
+
+        look_at_files()
     if stop_with_stdin:
 
         def read_stdin() -> None:
@@ -178,12 +229,12 @@ async def _serve(
                 server.stop()
 
         loop.add_reader(sys.stdin.fileno(), read_stdin)
-    await server.serve(listener, ready)
+    await server.serve(listeners, ready)
 
 
 def explain(error: BaseException) -> Explanation:
     """What ended a broker, for a person. An error that is not expected is raised again."""
-    if isinstance(error, AddressUnusable):
+    if isinstance(error, NotUsable):
         return Explanation("the broker did not start", str(error), error.hint, 3)
     if isinstance(error, DirectoryInUse):
         return Explanation(

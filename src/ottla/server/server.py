@@ -17,23 +17,22 @@ invariant does not hold): connections are cut with nothing more answered, and `s
 import asyncio
 import itertools
 import logging
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ottla.broker.broker import Broker
 from ottla.broker.request import Connection
 from ottla.ports.clock import Clock
 from ottla.ports.errors import InvariantBroken, StorageFailed
-from ottla.ports.limits import CONNECTION_IDLE_MS_MAX, CONNECTIONS_MAX
+from ottla.ports.limits import CONNECTION_IDLE_MS_MAX, FRAME_MS_MAX
 from ottla.server.connection import ClientConnection
+from ottla.server.listener import Acceptor, ConnectionLimits, Listener
 from ottla.server.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 1_024
-_IDLE_CHECK_S = 60.0
+_SWEEP_S = 5.0
 _ALONE_BYTES_MAX = 16_384
 _QUICK_SYNC_S = 0.001
 _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
@@ -42,14 +41,15 @@ _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
 class Server:
     """Drives one core on the running event loop."""
 
-    def __init__(self, core: Broker, clock: Clock) -> None:
+    def __init__(self, core: Broker, clock: Clock, limits: ConnectionLimits | None = None) -> None:
         self.core = core
+        self._limits = limits or ConnectionLimits()
         self.stopping = False
         self.held_bytes = 0  # in requests of all connections
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[None] = self._loop.create_future()
-        self._acceptor: asyncio.Server
+        self._acceptor: Acceptor
         self._connections: set[ClientConnection] = set()
         self._ids = itertools.count(1)
         self._to_flush: list[ClientConnection] = []
@@ -61,20 +61,20 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline_ms = 0
         self.call_soon = self._loop.call_soon
+        self.call_later = self._loop.call_later
         self.loop_time = self._loop.time
 
     # -- beginning and end --------------------------------------------------------------------
 
-    async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+    async def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """Serve until `stop`; `ready` is called once clients can connect.
 
         Raises StorageFailed or InvariantBroken: what was not acknowledged by then never will be.
         """
         self._loop.set_exception_handler(self._unexpected)
-        self._acceptor = await self._loop.create_server(
-            lambda: ClientConnection(self), sock=listener, backlog=_BACKLOG
-        )
-        self._loop.call_later(_IDLE_CHECK_S, self._close_idle)
+        self._acceptor = Acceptor(self, listeners, self._limits)
+        self._acceptor.start()
+        self._loop.call_later(_SWEEP_S, self._sweep)
         try:
             ready()
             self.settle()
@@ -223,13 +223,18 @@ class Server:
         self.core.on_timer()
         self.settle()
 
-    def _close_idle(self) -> None:
-        oldest = self._loop.time() - CONNECTION_IDLE_MS_MAX / 1_000
+    def _sweep(self) -> None:
+        """Close connections that are idle, or that do not end what they have begun."""
+        now_s = self._loop.time()
+        oldest_s = now_s - CONNECTION_IDLE_MS_MAX / 1_000
+        oldest_frame_s = now_s - FRAME_MS_MAX / 1_000
         for connection in list(self._connections):
-            if connection.idle and connection.last_active < oldest:
+            if connection.stalled(oldest_frame_s):
+                connection.refuse("a request has not arrived whole in time")
+            elif connection.idle and connection.last_active < oldest_s:
                 logger.info("closed the connection of %s: it was idle", connection.address)
                 connection.close()
-        self._loop.call_later(_IDLE_CHECK_S, self._close_idle)
+        self._loop.call_later(_SWEEP_S, self._sweep)
 
     # -- connections --------------------------------------------------------------------------
 
@@ -242,14 +247,12 @@ class Server:
         if self.stopping:
             connection.abort()
             return
-        if len(self._connections) >= CONNECTIONS_MAX:
-            connection.refuse(f"{CONNECTIONS_MAX} connections are open, and that is the limit")
-            return
         self._connections.add(connection)
         self.core.connection_opened(identity)
 
     def closed(self, connection: ClientConnection, identity: Connection) -> None:
         """The connection is gone."""
+        self._acceptor.released(connection.host)
         if connection in self._connections:
             self._connections.remove(connection)
             self.core.connection_closed(identity)

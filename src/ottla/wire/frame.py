@@ -119,13 +119,13 @@ class FrameReader:
 
     A frame that lies within one piece of data is a view of it; one that does not is put together,
     copied once. It holds at most the part of one frame that has arrived, and takes no memory on the
-    word of a size that the peer only claims.
+    word of a size that the peer only claims. `frame_bytes_max` may be changed between frames.
     """
 
-    __slots__ = ("_frame_bytes_max", "_partial")
+    __slots__ = ("frame_bytes_max", "_partial")
 
     def __init__(self, frame_bytes_max: int = REQUEST_BYTES_MAX) -> None:
-        self._frame_bytes_max = frame_bytes_max
+        self.frame_bytes_max = frame_bytes_max
         self._partial = bytearray()  # a frame's size and what is there of it
 
     @property
@@ -173,6 +173,6 @@ class FrameReader:
 
     def _size(self, buffer: bytearray | memoryview, position: int) -> int:
         (size_bytes,) = _INT32.unpack_from(buffer, position)
-        if not 0 <= size_bytes <= self._frame_bytes_max:
-            raise ProtocolError(f"a frame of {size_bytes} bytes, at most {self._frame_bytes_max}")
+        if not 0 <= size_bytes <= self.frame_bytes_max:
+            raise ProtocolError(f"a frame of {size_bytes} bytes, at most {self.frame_bytes_max}")
         return int(size_bytes)

@@ -9,11 +9,13 @@ import contextlib
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 from ottla.ports.clock import RealClock
 from ottla.ports.errors import InvariantBroken, ProtocolError, StorageFailed
 from ottla.server.address import bind
+from ottla.server.listener import ConnectionLimits, Listener
 from ottla.server.server import Server
 
 
@@ -167,11 +169,17 @@ class Client:
 class Running:
     """A server on a core, inside a test's own loop."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(
+        self,
+        core: Core,
+        limits: ConnectionLimits | None = None,
+        listener: Mapping[str, Any] | None = None,
+    ) -> None:
         self.core = core
-        self.listener = bind("127.0.0.1", 0)
-        self.port: int = self.listener.getsockname()[1]
-        self.server = Server(core, core.clock)
+        socket = bind("127.0.0.1", 0)
+        self.listener = Listener(socket, **(listener or {}))
+        self.port: int = socket.getsockname()[1]
+        self.server = Server(core, core.clock, limits)
         self.task: asyncio.Task[None]
         self.clients: list[Client] = []
 
@@ -187,11 +195,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(core: Core) -> AsyncIterator[Running]:
+async def running(core: Core, **options: Any) -> AsyncIterator[Running]:
     """Serve `core` for the block, then stop in good order unless the block has seen it end."""
     ready = asyncio.Event()
-    one = Running(core)
-    one.task = asyncio.create_task(one.server.serve(one.listener, ready.set))
+    one = Running(core, **options)
+    one.task = asyncio.create_task(one.server.serve([one.listener], ready.set))
     try:
         await ready.wait()
         yield one
@@ -204,4 +212,4 @@ async def running(core: Core) -> AsyncIterator[Running]:
         one.task.cancel()
         with contextlib.suppress(asyncio.CancelledError, StorageFailed, InvariantBroken):
             await one.task
-        one.listener.close()
+        one.listener.socket.close()

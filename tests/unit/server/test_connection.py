@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import struct
 
@@ -9,6 +10,7 @@ import pytest
 
 from ottla.ports.limits import IN_FLIGHT_REQUESTS_MAX
 from ottla.server import connection, server
+from ottla.server.listener import ConnectionLimits
 from tests.unit.server.core import Core, framed, running
 
 
@@ -239,11 +241,10 @@ def test_a_client_that_has_sent_its_last_is_closed(run):
     run(scenario())
 
 
-def test_connections_are_bounded_in_number(run, monkeypatch, caplog):
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
-
+@pytest.mark.parametrize("limits", [ConnectionLimits(total=2), ConnectionLimits(per_ip=2)])
+def test_connections_are_bounded_in_number(run, limits, caplog):
     async def scenario():
-        async with running(Core()) as one:
+        async with running(Core(), limits=limits) as one:
             first, second, third = [await one.connect() for _ in range(3)]
             assert await third.ended() == b""
             await first.close()
@@ -254,11 +255,11 @@ def test_connections_are_bounded_in_number(run, monkeypatch, caplog):
                 assert await client.receive() == [b"a"]
 
     run(scenario())
-    assert "2 connections are open, and that is the limit" in caplog.text
+    assert re.search("2 connections.* are open, and that is the limit", caplog.text)
 
 
 def test_idle_connections_are_closed_and_waiting_ones_are_not(run, monkeypatch):
-    monkeypatch.setattr(server, "_IDLE_CHECK_S", 0.02)
+    monkeypatch.setattr(server, "_SWEEP_S", 0.02)
     monkeypatch.setattr(server, "CONNECTION_IDLE_MS_MAX", 50)
 
     async def scenario():
@@ -274,7 +275,7 @@ def test_idle_connections_are_closed_and_waiting_ones_are_not(run, monkeypatch):
 
 
 def test_a_young_connection_is_not_idle(run, monkeypatch):
-    monkeypatch.setattr(server, "_IDLE_CHECK_S", 0.01)
+    monkeypatch.setattr(server, "_SWEEP_S", 0.01)
 
     async def scenario():
         async with running(Core()) as one:
