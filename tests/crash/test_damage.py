@@ -8,6 +8,7 @@ journal's last frames cannot be told from a tail that was torn, and are cut.
 
 import os
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,13 +19,14 @@ from ottla.testing.in_process import InProcessBroker
 from ottla.testing.simulated_disk import SimulatedDisk
 from tests.crash.workload import CONFIG, Script, observe
 
+SAME_BOOT = replace(CONFIG, boot_id="one")  # the power has not gone: nothing is aborted
 SOAK = bool(os.environ.get("OTTLA_SOAK"))
 
 
 def directory(*, clean: bool) -> tuple[SimulatedDisk, list[dict[str, Any]]]:
     """A disk after the script, and the state after each step."""
     disk = SimulatedDisk()
-    broker = InProcessBroker(disk, SimulatedClock(), CONFIG)
+    broker = InProcessBroker(disk, SimulatedClock(), SAME_BOOT)
     broker.sync()
     states = [observe(broker)]
     script = Script()
@@ -82,7 +84,7 @@ def _places(content: bytes, rng: random.Random) -> list[int]:
 
 def _open(disk: SimulatedDisk, path: str, states: list[dict[str, Any]]) -> str:
     try:
-        broker = InProcessBroker(disk, SimulatedClock(), CONFIG)
+        broker = InProcessBroker(disk, SimulatedClock(), SAME_BOOT)
         broker.sync()
         state = observe(broker)
     except (DataDamaged, KafkaError) as error:

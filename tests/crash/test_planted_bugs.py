@@ -12,9 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from ottla.broker.broker import Broker
+from ottla.broker.request import Request
 from ottla.coordinator import transaction_steps, transactions
 from ottla.coordinator.offsets import OffsetStore
 from ottla.coordinator.records import MarkerRecord
+from ottla.coordinator.transactions import TransactionCoordinator
 from ottla.log import checkpoint, recovery
 from ottla.log.journal import JournalFile, JournalWrite, remove_files_before
 from ottla.log.partition import Partition
@@ -24,6 +26,7 @@ from ottla.log.transactions_index import TransactionsIndex
 from ottla.ports.disk import Disk
 from ottla.ports.errors import DataDamaged, InvariantBroken, KafkaError
 from ottla.testing.simulated_disk import POLICIES, SimulatedDisk
+from ottla.wire.messages.add_partitions_to_txn import AddPartitionsToTxnResponse
 from tests.crash import test_power_cut as power_cut
 
 CAUGHT = (AssertionError, DataDamaged, InvariantBroken, KafkaError, KeyError, IndexError)
@@ -31,10 +34,11 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def harness() -> None:
-    """The power-cut test at every other moment, with disks of all fates in turn."""
+    """The power-cut and kill tests at every other moment, with disks of all fates in turn."""
     disk = SimulatedDisk()
-    power_cut.run_until_power_cut(disk)
+    power_cut.run_until_the_end(disk)
     for moment in range(1, disk.moments + 1, 2):
+        power_cut.check_kill(moment)
         power_cut.check_power_cut(moment, POLICIES[moment // 2 % len(POLICIES)])
         power_cut.check_power_cut(moment, POLICIES[0])
 
@@ -46,8 +50,8 @@ def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
 def show_what_is_not_durable(patch: pytest.MonkeyPatch) -> None:
     append = Broker.append
 
-    def append_and_advance(self: Broker, frame: Any) -> None:
-        append(self, frame)
+    def append_and_advance(self: Broker, frame: Any, *, deferred: bool = False) -> None:
+        append(self, frame, deferred=deferred)
         for partition in frame.partitions:
             partition.high_watermark = partition.next_offset
 
@@ -142,7 +146,7 @@ def recovery_skips_the_tail(patch: pytest.MonkeyPatch) -> None:
 def markers_durable_before_the_decision(patch: pytest.MonkeyPatch) -> None:
     commit = Broker.commit
 
-    def commit_apart(self: Broker, records: Any) -> None:
+    def commit_apart(self: Broker, records: Any, *, deferred: bool = False) -> None:
         everything = list(records)
         markers = [one for one in everything if isinstance(one, MarkerRecord)]
         if markers:
@@ -151,13 +155,47 @@ def markers_durable_before_the_decision(patch: pytest.MonkeyPatch) -> None:
             assert ticket is not None
             ticket.run()
             self.complete_sync(ticket)
-        commit(self, [one for one in everything if not isinstance(one, MarkerRecord)])
+        commit(
+            self,
+            [one for one in everything if not isinstance(one, MarkerRecord)],
+            deferred=deferred,
+        )
 
     patch.setattr(Broker, "commit", commit_apart)
 
 
+def acknowledge_before_the_write(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Broker, "park_for_write", lambda self, send, answer: send(answer))
+
+
+def nobody_is_shut_out_after_a_power_cut(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TransactionCoordinator, "after_power_loss", lambda self, now_ms: [])
+
+
+def only_what_is_open_is_shut_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transactions, "shut_out", lambda *those: [])
+
+
+def a_transaction_begins_without_the_disk(patch: pytest.MonkeyPatch) -> None:
+    commit, respond = Broker.commit, Request.respond
+
+    def commit_later(self: Broker, records: Any, *, deferred: bool = False) -> None:
+        commit(self, records, deferred=True)
+
+    def respond_early(self: Request[Any], response: Any) -> None:
+        early = isinstance(response, AddPartitionsToTxnResponse)
+        (self.respond_when_written if early else lambda one: respond(self, one))(response)
+
+    patch.setattr(Broker, "commit", commit_later)
+    patch.setattr(Request, "respond", respond_early)
+
+
 IN_THE_LIFE_OF_A_BROKER: list[Plant] = [
     acknowledge_before_the_sync,
+    acknowledge_before_the_write,
+    nobody_is_shut_out_after_a_power_cut,
+    only_what_is_open_is_shut_out,
+    a_transaction_begins_without_the_disk,
     no_journal_sync,
     no_directory_sync_for_a_new_journal_file,
     checkpoint_before_the_segments_are_synced,
@@ -242,8 +280,7 @@ def test_a_planted_bug_of_isolation_changes_what_the_script_shows(
 
 
 def compare_with_the_usual_life() -> None:
-    states, _ = power_cut.states_of_the_script()
-    assert states == power_cut.STATES
+    assert power_cut.states_of_the_script() == power_cut.STATES
 
 
 def test_a_stored_retry_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

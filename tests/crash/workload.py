@@ -55,11 +55,6 @@ class Step(NamedTuple):
     version: int
     retriable: bool = True
 
-    @property
-    def answered_when_durable(self) -> bool:
-        """Adding to a transaction is answered at once: no acknowledged record goes with it."""
-        return not self.name.startswith("add ")
-
 
 @dataclass
 class Producer:
@@ -69,6 +64,7 @@ class Producer:
     producer_id: int = -1
     epoch: int = -1
     sequences: dict[tuple[str, int], int] = field(default_factory=dict)
+    has_written: bool = False  # and was told so, in a transaction that has not ended
 
     def produce(self, topic: str, partitions: dict[int, list[str]]) -> ProduceRequest:
         """A request with these values; the same request again has the same sequences."""
@@ -119,14 +115,17 @@ class Script:
             producer = self._producer_of(message.transactional_id)
             producer.producer_id, producer.epoch = response.producer_id, response.producer_epoch
             producer.sequences.clear()
+            producer.has_written = False
         elif isinstance(message, ProduceRequest):
             for topic in response.responses:
                 for one in topic.partition_responses:
                     assert one.error_code == 0, (step.name, response)
+            self._producer_of(message.transactional_id).has_written = True
         elif isinstance(message, EndTxnRequest):
             assert response.error_code == 0, (step.name, response)
+            producer = self._producer_of(message.transactional_id)
+            producer.has_written = False
             if step.version >= 5:
-                producer = self._producer_of(message.transactional_id)
                 producer.producer_id, producer.epoch = response.producer_id, response.producer_epoch
                 producer.sequences.clear()
 

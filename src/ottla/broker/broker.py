@@ -3,7 +3,9 @@
 `handle` decodes a request and gives it to the handler of its API key. A handler changes state only
 through `commit` (records of the catalog and the coordinators, one atomic frame of the journal) or
 by appending batches in a `Frame`. Answers are parked until the journal is durable up to what was
-written when they were made. The server (or the simulator) drives the rest: `begin_sync`,
+written when they were made. What an open transaction has written need not be durable before its
+end: those answers are parked until it is in the journal's file, and the sync is left to EndTxn, or
+to a timer (docs/decisions/0003). The server (or the simulator) drives the rest: `begin_sync`,
 `ticket.run()`, `complete_sync`, and `on_timer` at `next_deadline_ms`.
 
 One thread calls all of it. A ticket's `run` is the only part made for another.
@@ -18,7 +20,14 @@ import msgspec
 from ottla.broker import handlers
 from ottla.broker.authorizer import Acl, AclDeleted, AclRecord, Acls, Authorizer
 from ottla.broker.broker_configs import static_configs
-from ottla.broker.catalog import Catalog, CatalogRecord, ClusterRecord, TopicDeleted, TopicRecord
+from ottla.broker.catalog import (
+    Catalog,
+    CatalogRecord,
+    ClusterRecord,
+    RunRecord,
+    TopicDeleted,
+    TopicRecord,
+)
 from ottla.broker.config import BrokerConfig
 from ottla.broker.dynamic_configs import ConfigsRecord
 from ottla.broker.features import FeaturesRecord
@@ -69,11 +78,20 @@ from ottla.wire.messages.api_versions import ApiVersionsResponse
 
 logger = logging.getLogger(__name__)
 
+Parked = tuple[int, Send, Sequence[Buffer]]
 Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
-_CATALOG_RECORDS = (ClusterRecord, TopicRecord, TopicDeleted, ConfigsRecord, FeaturesRecord)
+_CATALOG_RECORDS = (
+    ClusterRecord,
+    RunRecord,
+    TopicRecord,
+    TopicDeleted,
+    ConfigsRecord,
+    FeaturesRecord,
+)
 _PRODUCER_EXPIRY_INTERVAL_MS = 600_000  # producer.id.expiration.check.interval.ms
+_DEFERRED_SYNC_MS = 5  # how long read_uncommitted consumers wait for an open transaction's batches
 _DISK_CHECK_BYTES = DISK_RESERVE_BYTES // 16  # of journal between two looks at the free space
 
 handlers.load()
@@ -127,11 +145,21 @@ class Broker:
         self._check_disk_at = 0  # the journal position at which to look again
         self._encode = msgspec.msgpack.Encoder().encode
         self._decoder = msgspec.msgpack.Decoder(Record)
-        self._parked: deque[tuple[int, Send, Sequence[Buffer]]] = deque()
+        self._parked: deque[Parked] = deque()  # until the journal is durable so far
+        self._parked_for_write: deque[Parked] = deque()  # until its file holds so much
+        self._hurried_position = 0  # what is below waits for no timer to be synced
+        self._deferred_until_ms: int | None = None
         self._next_expiry_ms = clock.monotonic_ms() + _PRODUCER_EXPIRY_INTERVAL_MS
         self.recovered: Recovered = recover(self.store, self._replay, self._snapshot)
-        if not self.catalog.cluster_id:
-            self.commit([self.catalog.found()])
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        """Found the cluster if this is the first run; abort what a power cut may have torn."""
+        records: list[Record] = [] if self.catalog.cluster_id else [self.catalog.found()]
+        boot_id = self.config.boot_id
+        if self.catalog.power_may_have_gone(boot_id):
+            records += self.transactions.after_power_loss(self.clock.now_ms())
+        self.commit([*records, RunRecord(boot_id)])
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -207,13 +235,21 @@ class Broker:
         else:
             self._parked.append((journal.written_position, send, answer))
 
+    def park_for_write(self, send: Send, answer: Sequence[Buffer]) -> None:
+        """Send `answer` once the journal's file has all that the journal holds now."""
+        journal = self.store.journal
+        if journal.written_position == journal.stored_position:
+            send(answer)
+        else:
+            self._parked_for_write.append((journal.written_position, send, answer))
+
     # -- changes ------------------------------------------------------------------------------
 
-    def commit(self, records: Iterable[Record]) -> None:
+    def commit(self, records: Iterable[Record], *, deferred: bool = False) -> None:
         """Append records as one atomic frame, and apply each."""
         frame = self.new_frame()
         self.add_records(frame, records)
-        self.append(frame)
+        self.append(frame, deferred=deferred)
 
     def new_frame(self) -> Frame:
         """An empty frame for one request's changes, which `append` must be given."""
@@ -235,11 +271,18 @@ class Broker:
                 frame.add_record(self._encode(record))
                 self._apply(record)
 
-    def append(self, frame: Frame) -> None:
-        """Append what one request did: a crash keeps all of it, or none."""
+    def append(self, frame: Frame, *, deferred: bool = False) -> None:
+        """Append what one request did: a crash keeps all of it, or none.
+
+        `deferred`: its sync may wait for the end of the transaction that it belongs to.
+        """
         if frame.entries:
             self.store.append(frame)
             self._open_frame = Frame()
+            if not (deferred and self.store.sync):
+                self._hurried_position = self.store.journal.written_position
+            elif self._deferred_until_ms is None:
+                self._deferred_until_ms = self.clock.monotonic_ms() + _DEFERRED_SYNC_MS
 
     def commit_group(self, outcome: GroupOutcome) -> None:
         """Commit what a group operation decided, and answer all that it answers."""
@@ -296,17 +339,35 @@ class Broker:
 
     @property
     def sync_wanted(self) -> bool:
-        """There is something that waits for a sync."""
-        return self.store.sync_wanted
+        """There is something that waits for a write or a sync."""
+        return self.store.write_wanted or self._sync_is_due
+
+    @property
+    def _sync_is_due(self) -> bool:
+        return self.store.sync_wanted and (
+            bool(self._parked)
+            or self.store.journal.durable_position < self._hurried_position
+            or self._deferred_until_ms is None
+        )
 
     @property
     def parked_answers(self) -> int:
-        """How many answers wait for a sync."""
-        return len(self._parked)
+        """How many answers wait for a write or a sync."""
+        return len(self._parked) + len(self._parked_for_write)
 
     def begin_sync(self) -> SyncTicket | None:
-        """Take all that was written; None when there is nothing. One ticket at a time."""
-        return self.store.begin_sync(self._snapshot)
+        """Take all that was appended; None when there is nothing. One ticket at a time.
+
+        The ticket only writes when all that waits for a sync can wait longer.
+        """
+        if self._sync_is_due:
+            self._deferred_until_ms = None
+            return self.store.begin_sync(self._snapshot)
+        return self.store.begin_write() if self.store.write_wanted else None
+
+    def hurry(self) -> None:
+        """Let the next sync wait for no timer."""
+        self._deferred_until_ms = None
 
     def complete_sync(self, ticket: SyncTicket) -> None:
         """The ticket has run: release the answers that waited for it, wake fetches."""
@@ -315,10 +376,8 @@ class Broker:
         if durable_position >= self._check_disk_at:
             self._check_disk_at = durable_position + _DISK_CHECK_BYTES
             self._free_bytes = self.store.disk.free_bytes()
-        parked = self._parked
-        while parked and parked[0][0] <= durable_position:
-            _, send, answer = parked.popleft()
-            send(answer)
+        _release(self._parked_for_write, self.store.journal.stored_position)
+        _release(self._parked, durable_position)
         self.waiters.wake(risen)
 
     def begin_checkpoint(self) -> CheckpointTicket | None:
@@ -336,6 +395,7 @@ class Broker:
             self._next_expiry_ms,
             self.waiters.next_deadline_ms(),
             self.groups.next_deadline_ms(),
+            self._deferred_until_ms,
         ]
         wall_deadline_ms = self.transactions.next_deadline_ms()
         if wall_deadline_ms is not None:
@@ -345,6 +405,8 @@ class Broker:
     def on_timer(self) -> None:
         """Do what is due: fetches, sessions, transaction time-outs, forgotten producers."""
         monotonic_ms, now_ms = self.clock.monotonic_ms(), self.clock.now_ms()
+        if self._deferred_until_ms is not None and self._deferred_until_ms <= monotonic_ms:
+            self.hurry()
         self.waiters.expire(monotonic_ms)
         self.commit_group(self.groups.on_timer(monotonic_ms))
         self.commit(self.transactions.on_timer(now_ms).records)
@@ -364,6 +426,8 @@ class Broker:
 
     def close(self) -> None:
         """Sync, write a checkpoint, close the files: the next start has nothing to replay."""
+        self.commit([RunRecord(None)])
+        self.hurry()
         while self.sync_wanted:
             self._sync_now()
         self.store.request_checkpoint()
@@ -379,3 +443,10 @@ class Broker:
         if checkpoint is not None:
             checkpoint.run()
             self.complete_checkpoint()
+
+
+def _release(parked: deque[Parked], position: int) -> None:
+    """Send the answers that waited for this position."""
+    while parked and parked[0][0] <= position:
+        _, send, answer = parked.popleft()
+        send(answer)

@@ -37,6 +37,12 @@ class ClusterRecord(msgspec.Struct, tag="cluster", frozen=True, array_like=True)
     cluster_id: str
 
 
+class RunRecord(msgspec.Struct, tag="run", frozen=True, array_like=True):
+    """A broker runs on the machine as it was started with this boot id; None: it was closed."""
+
+    boot_id: str | None
+
+
 class TopicRecord(msgspec.Struct, tag="topic", frozen=True, array_like=True):
     """A topic as it is from here on."""
 
@@ -53,7 +59,7 @@ class TopicDeleted(msgspec.Struct, tag="topic-deleted", frozen=True, array_like=
 
 
 CatalogRecord = (
-    ClusterRecord | TopicRecord | TopicDeleted | ConfigsRecord | FeaturesRecord
+    ClusterRecord | RunRecord | TopicRecord | TopicDeleted | ConfigsRecord | FeaturesRecord
 )
 
 
@@ -79,6 +85,7 @@ class Catalog:
     def __init__(self, store: Store, rng: Rng, static_configs: Mapping[str, str]) -> None:
         """`static_configs`: how the broker was started, under Kafka's names."""
         self.cluster_id = ""
+        self._ran_on: str | None = None  # the boot id of the run that was not closed
         self.configs = DynamicConfigs(static_configs)
         self.features = Features()
         self._store = store
@@ -105,6 +112,13 @@ class Catalog:
     def found(self) -> ClusterRecord:
         """The record that a new data directory begins with."""
         return ClusterRecord(self._rng.uuid().hex[:22])
+
+    def power_may_have_gone(self, boot_id: str) -> bool:
+        """The last run was not closed, and the machine may have been started anew since.
+
+        If it was not, everything that was written to a file is still there.
+        """
+        return self._ran_on is not None and (not boot_id or boot_id != self._ran_on)
 
     def check_new(self, name: str, configs: Mapping[str, str]) -> None:
         """Raise KafkaError as CreateTopics answers unless there can be a topic like this."""
@@ -155,6 +169,8 @@ class Catalog:
     def apply(self, record: CatalogRecord) -> None:
         if isinstance(record, ClusterRecord):
             self.cluster_id = record.cluster_id
+        elif isinstance(record, RunRecord):
+            self._ran_on = record.boot_id
         elif isinstance(record, TopicRecord):
             self._apply_topic(record)
         elif isinstance(record, ConfigsRecord):
@@ -197,6 +213,7 @@ class Catalog:
             ClusterRecord(self.cluster_id),
             *self.features.snapshot(),
             *self.configs.snapshot(),
+            RunRecord(self._ran_on),
             *(
                 TopicRecord(topic.name, topic.topic_id.bytes, len(topic.partitions), topic.configs)
                 for topic in self._by_name.values()

@@ -15,6 +15,7 @@ class BrokerConfig:
     `host` and `port` are what clients are told to connect to. `durability`: "fsync" answers
     acks=all after an fsync; "os" after the write, so that a power cut may lose what was answered.
     With `authorizer`, ACLs decide who may do what, and `super_users` ("User:admin") may do all.
+    `boot_id` differs after each start of the machine; "" when that cannot be told.
     """
 
     host: str = "127.0.0.1"
@@ -23,6 +24,7 @@ class BrokerConfig:
     num_partitions: int = 1
     auto_create_topics: bool = True
     durability: Durability = "fsync"
+    boot_id: str = ""
     group_initial_rebalance_delay_ms: int = 0
     connections_max_reauth_ms: int = 0
     checkpoint_bytes: int = CHECKPOINT_BYTES

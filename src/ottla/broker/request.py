@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ottla.broker.sasl.session import SaslSession
 from ottla.broker.access import Access
+from ottla.broker.sasl.session import SaslSession
 from ottla.ports.disk import Buffer
 from ottla.ports.errors import InvariantBroken, ProtocolError
 from ottla.wire.frame import RequestHeader, encode_response
@@ -92,6 +92,14 @@ class Request(Generic[B]):
     def respond(self, response: Message) -> None:
         """Answer once all that the journal holds now is durable."""
         self._broker.park(self._send, self._encode(response))
+
+    def respond_when_written(self, response: Message) -> None:
+        """Answer once the journal's file holds all that the journal holds now.
+
+        For what an open transaction did: a kill of the process does not take it back, and a power
+        cut aborts the transaction.
+        """
+        self._broker.park_for_write(self._send, self._encode(response))
 
     def respond_now(self, response: Message) -> None:
         """Answer at once: for reads of durable state, and for what loses nothing by a crash."""

@@ -50,7 +50,8 @@ TRANSITIONS: dict[TransactionState, frozenset[TransactionState]] = {
     _EMPTY: frozenset({_EMPTY, _ONGOING, _ABORTED, _DEAD}),
     # one more partition; EndTxn or a time-out; InitProducerId, which aborts and begins in one
     _ONGOING: frozenset({_ONGOING, _COMMITTED, _ABORTED, _EMPTY}),
-    _COMMITTED: frozenset({_EMPTY, _ONGOING, _ABORTED, _DEAD}),
+    # here the same again: the raise of the epoch after a power cut
+    _COMMITTED: frozenset({_COMMITTED, _EMPTY, _ONGOING, _ABORTED, _DEAD}),
     _ABORTED: frozenset({_EMPTY, _ONGOING, _ABORTED, _DEAD}),
 }
 
@@ -62,6 +63,8 @@ class Claim(Enum):
     """The producer as it is."""
     RETRY = "retry"
     """The same producer before its last epoch bump: it may not have seen the answer."""
+    SHUT_OUT = "shut out"
+    """The producer before a power cut, which may have taken what it had open."""
 
 
 class Step(Enum):
@@ -75,6 +78,7 @@ class Step(Enum):
 
 _FENCED = ErrorCode.PRODUCER_FENCED
 _WRONG = ErrorCode.INVALID_TXN_STATE
+_ABORTABLE = ErrorCode.TRANSACTION_ABORTABLE
 
 END_VERSION_1: dict[tuple[TransactionState, bool], Step | ErrorCode] = {
     # (state, commit)
@@ -106,6 +110,14 @@ END_VERSION_2: dict[tuple[TransactionState, bool, Claim], Step | ErrorCode] = {
     (_ABORTED, False, Claim.CURRENT): Step.END,
     (_ABORTED, True, Claim.RETRY): _WRONG,
     (_ABORTED, False, Claim.RETRY): Step.REPEAT,
+    (_EMPTY, True, Claim.SHUT_OUT): _ABORTABLE,
+    (_EMPTY, False, Claim.SHUT_OUT): Step.REPEAT,
+    (_ONGOING, True, Claim.SHUT_OUT): _FENCED,  # cannot be: what begins anew forgets it
+    (_ONGOING, False, Claim.SHUT_OUT): _FENCED,
+    (_COMMITTED, True, Claim.SHUT_OUT): _ABORTABLE,
+    (_COMMITTED, False, Claim.SHUT_OUT): Step.REPEAT,
+    (_ABORTED, True, Claim.SHUT_OUT): _ABORTABLE,
+    (_ABORTED, False, Claim.SHUT_OUT): Step.REPEAT,
 }
 
 

@@ -53,6 +53,7 @@ def first_record(
         start_timestamp_ms=NO_TIMESTAMP,
         last_update_timestamp_ms=now_ms,
         client_transaction_version=0,
+        fenced_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [*reserved, first], first
 
@@ -85,6 +86,7 @@ def raise_epoch(
         group_ids=[],
         start_timestamp_ms=NO_TIMESTAMP,
         last_update_timestamp_ms=now_ms,
+        fenced_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [*reserved, *endings, after], after
 
@@ -114,6 +116,7 @@ def extend(
         start_timestamp_ms=record.start_timestamp_ms if is_open else now_ms,
         last_update_timestamp_ms=now_ms,
         client_transaction_version=transaction_version,
+        fenced_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [after]
 
@@ -143,8 +146,42 @@ def end(
         ),
         last_update_timestamp_ms=now_ms,
         client_transaction_version=transaction_version,
+        fenced_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [*reserved, *endings, after], after
+
+
+def shut_out(
+    record: TransactionRecord, now_ms: int, producer_ids: ProducerIds
+) -> list[CoordinatorRecord]:
+    """After a power cut: abort what is open, or raise the epoch if something may have been open.
+
+    The batches of an open transaction are acknowledged before they are durable: any of them may be
+    missing now, or all, with the transaction itself. So nobody may go on with it. Version 1 makes
+    the beginning of a transaction durable before it is acknowledged: what was open there, still is.
+
+    How the last transaction ended stays known, with the epoch that it had, for EndTxn sent again.
+    """
+    if record.state == TransactionState.ONGOING:
+        return end(record, False, TRANSACTION_VERSION_2, now_ms, producer_ids)[0]
+    if (
+        record.state != TransactionState.EMPTY
+        and record.client_transaction_version < TRANSACTION_VERSION_2
+    ):
+        return []
+    reserved, raised = _raised(record, record.producer_epoch, producer_ids)
+    after = replace(
+        raised,
+        last_producer_epoch=record.last_producer_epoch,
+        previous_producer_id=(
+            record.previous_producer_id
+            if raised.producer_id == record.producer_id
+            else record.producer_id
+        ),
+        last_update_timestamp_ms=now_ms,
+        fenced_producer_epoch=record.producer_epoch,
+    )
+    return [*reserved, after]
 
 
 def identity_before(record: TransactionRecord) -> tuple[int, int] | None:
@@ -154,6 +191,13 @@ def identity_before(record: TransactionRecord) -> tuple[int, int] | None:
     if record.previous_producer_id != NO_PRODUCER_ID:
         return record.previous_producer_id, record.last_producer_epoch
     return record.producer_id, record.last_producer_epoch
+
+
+def identity_shut_out(record: TransactionRecord) -> tuple[int, int] | None:
+    """Producer id and epoch that a power cut has made void, while nothing came after."""
+    if record.fenced_producer_epoch == NO_PRODUCER_EPOCH:
+        return None
+    return record.producer_id, record.fenced_producer_epoch
 
 
 def _raised(record: TransactionRecord, epoch: int, producer_ids: ProducerIds) -> Change:

@@ -56,7 +56,9 @@ from ottla.coordinator.transaction_steps import (
     extend,
     first_record,
     identity_before,
+    identity_shut_out,
     raise_epoch,
+    shut_out,
 )
 from ottla.ports.errors import ErrorCode
 from ottla.ports.invariants import invariant
@@ -139,6 +141,8 @@ class TransactionCoordinator:
         if same_producer and expected != (record.producer_id, record.producer_epoch):
             if expected == identity_before(record) and record.state != _ONGOING:
                 return Outcome([], _identity(record))  # a retry
+            if expected == identity_shut_out(record):
+                return Outcome([], _identity(record))
             return _refused(ErrorCode.PRODUCER_FENCED)
         return _identified(
             raise_epoch(record, timeout_ms, now_ms, self._producer_ids, same_producer=same_producer)
@@ -336,6 +340,14 @@ class TransactionCoordinator:
             records += self._expire(now_ms)
         return Outcome(records, timed_out)
 
+    def after_power_loss(self, now_ms: int) -> list[CoordinatorRecord]:
+        """Abort what is open, and shut out every producer that may have had something open."""
+        return [
+            each
+            for record in self._transactions.values()
+            for each in shut_out(record, now_ms, self._producer_ids)
+        ]
+
     def _expire(self, now_ms: int) -> list[TransactionalIdExpired]:
         """Records that forget what was not used for long; an open transaction never is."""
         idle = [record for record in self._transactions.values() if record.state != _ONGOING]
@@ -452,6 +464,8 @@ def _claim(record: TransactionRecord, producer_id: int, producer_epoch: int) -> 
         return Claim.CURRENT
     if claimed == identity_before(record):
         return Claim.RETRY
+    if claimed == identity_shut_out(record):
+        return Claim.SHUT_OUT
     if producer_id != record.producer_id:
         return ErrorCode.INVALID_PRODUCER_ID_MAPPING
     return ErrorCode.PRODUCER_FENCED

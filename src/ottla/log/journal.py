@@ -3,7 +3,9 @@
 A frame is what one operation changed: all of its entries survive a crash, or none. Frames are
 appended in memory; `take` hands everything appended so far to a thread that writes and syncs it,
 and `complete` moves `durable_position`. Positions count bytes of frames since the directory was
-made and never start again, so they also name the point up to which a reply has to wait.
+made and never start again, so they also name the point up to which a reply has to wait. A write
+may leave the sync to a later one: then only `stored_position` moves, which a kill of the process
+does not take back, and a power cut does.
 
 On the disk, `journal/<position of the first frame>.log`: a file header, then frames of
 
@@ -52,6 +54,7 @@ class JournalWrite:
     buffers: list[Buffer]
     end_position: int
     sync: bool
+    makes_durable: bool  # with durability "os" the write alone does
     allocate_to: int = 0  # the length to give the file first, or 0
     next_file: "JournalFile | None" = None
 
@@ -88,11 +91,18 @@ class JournalFile:
         return self._file
 
     def create(self) -> None:
-        """Make the file, and make it durable before any frame goes into it."""
-        header = _FILE_HEADER.pack(_FILE_MAGIC, _VERSION, self.start_position)
+        """Make the file, and make it durable before any frame goes into it.
+
+        One that is there has held no frame; a good header of it is left alone, for a power cut must
+        not find a long file with half a header.
+        """
         file = self.file()
-        file.truncate(0)
-        file.write(0, [header + _CRC.pack(crc32c(header))])
+        if _header_is_good(memoryview(file.read(0, FILE_HEADER_BYTES)), self.start_position):
+            file.truncate(FILE_HEADER_BYTES)
+        else:
+            header = _FILE_HEADER.pack(_FILE_MAGIC, _VERSION, self.start_position)
+            file.truncate(0)
+            file.write(0, [header + _CRC.pack(crc32c(header))])
         file.sync()
         self.disk.sync_directory(DIRECTORY)
 
@@ -111,8 +121,9 @@ class Journal:
         the file is made longer in steps of this size, ahead of what is written; a sync is then
         a third quicker. 0 lets it grow with each write.
         """
-        self.written_position = position
-        self.durable_position = position
+        self.written_position = position  # appended, in memory
+        self.stored_position = position  # in the file: survives the process
+        self.durable_position = position  # synced: survives a power cut
         self._synced_position = position  # differs when durability is "os"
         self._disk = disk
         self._sync = sync
@@ -144,18 +155,21 @@ class Journal:
         """How much the current file holds, with what is pending."""
         return self.written_position - self._file.start_position
 
-    def take(self, *, roll: bool) -> JournalWrite:
-        """All frames since the last call, to be written and synced.
+    def take(self, *, roll: bool, sync: bool = True) -> JournalWrite:
+        """All frames since the last call, to be written, and synced with all before them.
 
-        `roll`: begin a new file behind them. At most one write is under way at a time.
+        `roll`: begin a new file behind them. `sync=False` leaves the sync to a later call. At most
+        one write is under way at a time.
         """
-        invariant(self._taken_position == self.durable_position, "one journal write at a time")
+        invariant(self._taken_position == self.stored_position, "one journal write at a time")
+        roll = roll and self.file_bytes > 0  # a file without a frame is as good as the next one
         write = JournalWrite(
             self._file.file(),
             FILE_HEADER_BYTES + self._taken_position - self._file.start_position,
             self._pending,
             self.written_position,
-            self._sync or roll,
+            roll or (sync and self._sync),
+            sync,
             self._allocate(FILE_HEADER_BYTES + self.file_bytes),
             JournalFile(self._disk, self.written_position) if roll else None,
         )
@@ -171,8 +185,10 @@ class Journal:
         return self._file.allocated_bytes
 
     def complete(self, write: JournalWrite) -> None:
-        """What `write` held is durable."""
-        self.durable_position = write.end_position
+        """What `write` held is in the file, and durable if it was to be synced."""
+        self.stored_position = write.end_position
+        if write.makes_durable:
+            self.durable_position = write.end_position
         if write.sync:
             self._synced_position = write.end_position
         if write.next_file is not None:

@@ -153,17 +153,27 @@ class Store:
             self._dirty[id(partition)] = self._unwritten[id(partition)] = partition
 
     @property
-    def sync_wanted(self) -> bool:
-        """There is something that `begin_sync` would take."""
-        return self.journal.has_pending or (self._checkpoint_due and not self._checkpoint_busy)
+    def write_wanted(self) -> bool:
+        """There is something that the journal's file does not hold."""
+        return self.journal.has_pending
 
-    def begin_sync(self, snapshot: Callable[[], list[bytes]]) -> SyncTicket | None:
-        """Take everything appended so far, or None when there is nothing.
+    @property
+    def sync_wanted(self) -> bool:
+        """There is something that is not durable, or a checkpoint is due."""
+        journal = self.journal
+        return journal.durable_position != journal.written_position or (
+            self._checkpoint_due and not self._checkpoint_busy
+        )
+
+    def begin_write(self) -> SyncTicket:
+        """Take everything appended so far, to be written to the journal's file and not synced."""
+        return SyncTicket([], [], self.journal.take(roll=False, sync=False), [], None)
+
+    def begin_sync(self, snapshot: Callable[[], list[bytes]]) -> SyncTicket:
+        """Take everything that is not durable, to be written and synced.
 
         `snapshot` gives the encoded records of the present state, if a checkpoint is due.
         """
-        if not self.sync_wanted:
-            return None
         roll = not self._checkpoint_busy and (
             self._checkpoint_due or self.journal.file_bytes >= self._checkpoint_bytes
         )

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 _FILES_CHECK_S = 10.0  # between two looks at certificates and keys of tokens
+_BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"  # Linux
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,12 +158,22 @@ def broker_config(options: Options, listener: Listener) -> BrokerConfig:
         port=port,
         durability=options.durability,
         connections_max_reauth_ms=options.security.max_reauth_ms,
+        boot_id=_boot_id(),
         num_partitions=options.num_partitions,
         auto_create_topics=options.auto_create_topics,
         authorizer=options.authorizer,
         super_users=options.super_users,
         allow_everyone_if_no_acl_found=options.allow_everyone_if_no_acl_found,
     )
+
+
+def _boot_id() -> str:
+    """What the system calls this start of the machine; "" where it does not say."""
+    try:
+        with open(_BOOT_ID_PATH, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def started(

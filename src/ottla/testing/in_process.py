@@ -79,7 +79,12 @@ class InProcessBroker:
         return InProcessClient(self, Connection(self._connections, "127.0.0.1"), client_id)
 
     def sync(self) -> None:
-        """Sync what is written, and run the checkpoint that is due, as the server does."""
+        """Make all durable, also what may wait for a timer."""
+        self.core.hurry()
+        self.settle()
+
+    def settle(self) -> None:
+        """Write and sync what waits for it, and run the checkpoint that is due, as the server."""
         while self.core.sync_wanted:
             ticket = self.core.begin_sync()
             if ticket is not None:

@@ -38,8 +38,9 @@ Producer = tuple[int, int]
 class Desk:
     """A broker with topic `t` of two partitions, and a client of it."""
 
-    def __init__(self) -> None:
-        self.broker = InProcessBroker(config=BrokerConfig(auto_create_topics=False))
+    def __init__(self, boot_id: str = "") -> None:
+        config = BrokerConfig(auto_create_topics=False, boot_id=boot_id)
+        self.broker = InProcessBroker(config=config)
         self.client = self.broker.connect()
         topic = CreatableTopic(name="t", num_partitions=2, replication_factor=1)
         self.ask(CreateTopicsRequest(topics=[topic], timeout_ms=1000), 7)
@@ -282,11 +283,17 @@ def test_what_waits_for_the_disk_and_what_does_not() -> None:
     desk = Desk()
     producer = desk.started()
     send = desk.client.send
-    assert send(add_partitions(producer, ("t", [0])), 3).answered
-    assert send(add_offsets(producer), 3).answered
+    desk.ask(add_partitions(producer, ("t", [0])), 3)
+    desk.ask(add_offsets(producer), 3)
+    written = [send(offset_commit(producer, 7), 3), send(produce(producer), 9)]
+    assert not any(each.answered for each in written)
+    ticket = desk.broker.core.begin_sync()
+    assert ticket is not None
+    assert not ticket.journal_write.sync
+    ticket.run()
+    desk.broker.core.complete_sync(ticket)
+    assert all(each.answered for each in written)
     waiting = [
-        send(offset_commit(producer, 7), 3),
-        send(produce(producer), 9),
         send(end(producer), 3),
         send(end(producer), 3),  # a retry says what only the disk can promise
         send(end(producer, commit=False), 3),  # a refusal rests on it too
@@ -300,8 +307,100 @@ def test_what_waits_for_the_disk_and_what_does_not() -> None:
     assert all(each.answered for each in waiting)
 
 
-def test_a_restart_keeps_open_and_ended_transactions() -> None:
+@pytest.mark.parametrize("begin", ["partitions", "offsets"])
+def test_the_beginning_of_a_version_1_transaction_waits_for_the_disk(begin: str) -> None:
+    """Without it a power cut could take all of it: its EndTxn would pass for the last one's."""
     desk = Desk()
+    producer = desk.started()
+    request: Any = (
+        add_offsets(producer) if begin == "offsets" else add_partitions(producer, ("t", [0]))
+    )
+    pending = desk.client.send(request, 3)
+    ticket = desk.broker.core.begin_sync()
+    assert ticket is not None
+    assert ticket.journal_write.sync
+    assert not pending.answered
+    ticket.run()
+    desk.broker.core.complete_sync(ticket)
+    assert pending.answered
+
+
+def test_what_an_open_transaction_wrote_is_durable_a_moment_later() -> None:
+    desk = Desk()
+    producer = desk.started()
+    pending = desk.client.send(produce(producer), 12)
+    desk.broker.settle()
+    assert pending.answered
+    partition = desk.broker.core.catalog.partition("t", 0)
+    assert partition is not None
+    assert partition.high_watermark == 0
+    desk.broker.advance(10)
+    assert partition.high_watermark == 1
+    assert partition.last_stable_offset == 0
+
+
+@pytest.mark.parametrize("transaction_version", [1, 2])
+def test_a_power_cut_aborts_what_is_open(transaction_version: int) -> None:
+    """A slow producer would be told the same: it can abort, and go on (KIP-588)."""
+    desk = Desk()
+    producer = desk.started()
+    version = 12 if transaction_version == 2 else 9
+    if transaction_version == 1:
+        desk.ask(add_partitions(producer, ("t", [0])), 3)
+    desk.ask(produce(producer), version)
+    broker = InProcessBroker(desk.broker.disk, desk.broker.clock)
+    client = broker.connect()
+    broker.sync()
+    partition = broker.core.catalog.partition("t", 0)
+    assert partition is not None
+    assert partition.last_stable_offset == partition.high_watermark == 2
+    refused = desk.ask(produce(producer, 1), version, client)
+    assert produce_error(refused) == ErrorCode.INVALID_PRODUCER_EPOCH
+    if transaction_version == 2:
+        aborted: Any = client.request(end(producer, commit=False), 5)
+        assert (aborted.error_code, aborted.producer_epoch) == (0, producer[1] + 1)
+    again: Any = client.request(InitProducerIdRequest(NAME, 60_000, *producer), 4)
+    assert (again.error_code, again.producer_epoch) == (0, producer[1] + 1)
+
+
+@pytest.mark.parametrize("ended", ["never", "committed"])
+def test_a_power_cut_shuts_out_who_may_have_had_a_transaction_open(ended: str) -> None:
+    desk = Desk()
+    before = producer = desk.started()
+    if ended == "committed":
+        desk.ask(produce(producer), 12)
+        answer = desk.ask(end(producer), 5)
+        producer = answer.producer_id, answer.producer_epoch
+    broker = InProcessBroker(desk.broker.disk, desk.broker.clock)
+    client = broker.connect()
+    refused = desk.ask(produce(producer), 12, client)
+    assert produce_error(refused) == ErrorCode.INVALID_PRODUCER_EPOCH
+    assert desk.ask(end(producer), 5, client).error_code == ErrorCode.TRANSACTION_ABORTABLE
+    if ended == "committed":  # and that end can still be asked for again
+        assert desk.ask(end(before), 5, client).error_code == ErrorCode.NONE
+    aborted = desk.ask(end(producer, commit=False), 5, client)
+    assert (aborted.error_code, aborted.producer_epoch) == (0, producer[1] + 1)
+    renewed = desk.ask(InitProducerIdRequest(NAME, 60_000, *producer), 4, client)
+    assert (renewed.error_code, renewed.producer_epoch) == (0, producer[1] + 1)
+    alive = aborted.producer_id, aborted.producer_epoch
+    assert produce_error(desk.ask(produce(alive), 12, client)) == ErrorCode.NONE
+
+
+def test_a_power_cut_leaves_alone_who_had_nothing_open() -> None:
+    """Version 1: what was open would still be there, and its epoch is the next one's too."""
+    desk = Desk()
+    producer = desk.started()
+    desk.ask(add_partitions(producer, ("t", [0])), 3)
+    desk.ask(end(producer), 3)
+    broker = InProcessBroker(desk.broker.disk, desk.broker.clock)
+    client = broker.connect()
+    assert desk.ask(end(producer), 3, client).error_code == ErrorCode.NONE
+    desk.ask(add_partitions(producer, ("t", [0])), 3, client)
+    assert produce_error(desk.ask(produce(producer), 9, client)) == ErrorCode.NONE
+
+
+def test_a_restart_keeps_open_and_ended_transactions() -> None:
+    desk = Desk("one")
     producer = desk.started()
     desk.ask(add_partitions(producer, ("t", [0])), 3)
     desk.ask(produce(producer), 9)
@@ -309,7 +408,7 @@ def test_a_restart_keeps_open_and_ended_transactions() -> None:
     desk.ask(add_partitions(producer, ("t", [1])), 3)
     desk.ask(produce(producer, 0, 1), 9)
     before = desk.broker.core.transactions.snapshot()
-    broker = InProcessBroker(desk.broker.disk, desk.broker.clock)
+    broker = InProcessBroker(desk.broker.disk, desk.broker.clock, BrokerConfig(boot_id="one"))
     assert broker.core.transactions.snapshot() == before
     client = broker.connect()
     assert client.request(end(producer), 3).error_code == 0  # type: ignore[attr-defined]

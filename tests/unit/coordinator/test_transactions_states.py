@@ -45,7 +45,17 @@ def test_only_what_is_open_cannot_expire_and_nothing_leads_to_a_prepared_state()
 
 
 def test_a_commit_is_the_result_of_an_open_transaction_only() -> None:
-    assert [state for state in LIVING if S.COMPLETE_COMMIT in TRANSITIONS[state]] == [S.ONGOING]
+    """Or it stays one while a power cut shuts its producer out."""
+    assert [state for state in LIVING if S.COMPLETE_COMMIT in TRANSITIONS[state]] == [
+        S.ONGOING,
+        S.COMPLETE_COMMIT,
+    ]
+
+
+@pytest.mark.parametrize("state", [S.EMPTY, S.COMPLETE_COMMIT, S.COMPLETE_ABORT])
+def test_who_was_shut_out_by_a_power_cut_can_abort_and_not_commit(state: S) -> None:
+    assert END_VERSION_2[state, True, Claim.SHUT_OUT] is ErrorCode.TRANSACTION_ABORTABLE
+    assert END_VERSION_2[state, False, Claim.SHUT_OUT] is Step.REPEAT
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 Behaviour: each partition's batch is checked (size, CRC, fields), then for a transactional request
 the coordinator is asked whether the transaction may write there, then the producer state decides.
 All batches of a request are one frame of the journal. acks=1 waits for the disk like acks=all: a
-leader without followers has nothing less to give, and consumers see durable records only.
+leader without followers has nothing less to give, and consumers see durable records only. Batches
+of a transaction wait for the write alone: its end makes them durable, a power cut aborts it.
 Versions: advertised from 0, or old librdkafka turns compression off (KAFKA-18659); 0-2 are
 answered by closing. v10 current leader, v12 adds partitions to the transaction (KIP-890), v13
 topic ids. A duplicate is answered with the original's offset.
@@ -58,22 +59,43 @@ def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
     must_start_at_zero = (
         body.transactional_id is not None and request.version >= _IMPLICIT_ADD_VERSION
     )
-    responses = [
-        TopicProduceResponse(
-            name=topic_data.name,
-            topic_id=topic_data.topic_id,
-            partition_responses=[
-                _answer(data.index, _append(frame, batch, now_ms, must_start_at_zero))
-                for data, batch in zip(topic_data.partition_data, batches, strict=True)
-            ],
-        )
-        for topic_data, batches in zip(body.topic_data, checked, strict=True)
+    appended = [
+        [_append(frame, batch, now_ms, must_start_at_zero) for batch in batches]
+        for batches in checked
     ]
-    broker.append(frame)
+    deferred = _may_be_deferred(checked, appended)
+    broker.append(frame, deferred=deferred)
     if body.acks == 0:
         request.respond_nothing()
+        return
+    response = ProduceResponse(
+        responses=[
+            TopicProduceResponse(
+                name=topic_data.name,
+                topic_id=topic_data.topic_id,
+                partition_responses=[
+                    _answer(data.index, result)
+                    for data, result in zip(topic_data.partition_data, results, strict=True)
+                ],
+            )
+            for topic_data, results in zip(body.topic_data, appended, strict=True)
+        ]
+    )
+    if deferred:
+        request.respond_when_written(response)
     else:
-        request.respond(ProduceResponse(responses=responses))
+        request.respond(response)
+
+
+def _may_be_deferred(
+    checked: list[list[_Checked]], appended: list[list[Appended | KafkaError]]
+) -> bool:
+    """All of it belongs to an open transaction: durable with its end is soon enough."""
+    return all(
+        isinstance(batch, _Batch) and batch.header.is_transactional
+        for batches in checked
+        for batch in batches
+    ) and not any(isinstance(result, KafkaError) for results in appended for result in results)
 
 
 def _check_topic(

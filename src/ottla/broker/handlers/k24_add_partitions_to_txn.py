@@ -51,13 +51,11 @@ def handle(broker: "Broker", request: "Request[AddPartitionsToTxnRequest]") -> N
         return
     topics = request.body.v3_and_below_topics
     errors = _from_client(broker, request)
-    response = AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_results(topics, errors))
-    if any(errors):
-        request.respond(response)
-    else:
-        # Nothing is lost if a crash forgets this answer's record: the journal is one, so a batch
-        # of this transaction that survives has the record before it.
-        request.respond_now(response)
+    # The beginning of a transaction has to be durable. Without it a power cut could take all of it,
+    # and EndTxn would be taken for the repeated end of the one before, which had the same epoch.
+    request.respond(
+        AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_results(topics, errors))
+    )
 
 
 def _from_client(

@@ -30,11 +30,7 @@ def handle(broker: "Broker", request: "Request[AddOffsetsToTxnRequest]") -> None
     outcome = broker.transactions.add_offsets(*producer, body.group_id, broker.clock.now_ms())
     broker.commit(outcome.records)
     error = for_old_clients(outcome.reply, request.version, fenced_since=2)
-    response = AddOffsetsToTxnResponse(error_code=error)
-    if error is not ErrorCode.NONE:
-        request.respond(response)
-        return
-    connections.note(Role.COORDINATOR, *producer, connection_id)
-    # Nothing is lost if a crash forgets this answer's record: the journal is one, so an offset of
-    # this transaction that survives has the record before it.
-    request.respond_now(response)
+    if error is ErrorCode.NONE:
+        connections.note(Role.COORDINATOR, *producer, connection_id)
+    # Durable, as AddPartitionsToTxn is: it may be what begins the transaction.
+    request.respond(AddOffsetsToTxnResponse(error_code=error))

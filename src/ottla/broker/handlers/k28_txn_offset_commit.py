@@ -67,7 +67,11 @@ def handle(broker: "Broker", request: "Request[TxnOffsetCommitRequest]") -> None
         )
         for topic in request.body.topics
     ]
-    request.respond(TxnOffsetCommitResponse(topics=topics))
+    response = TxnOffsetCommitResponse(topics=topics)
+    if any(partition.error_code for topic in topics for partition in topic.partitions):
+        request.respond(response)
+    else:
+        request.respond_when_written(response)
 
 
 def _commit(
@@ -97,5 +101,5 @@ def _commit(
         now_ms,
     )
     if committed.records:
-        broker.commit([*admitted.records, *committed.records])
+        broker.commit([*admitted.records, *committed.records], deferred=True)
     return committed.reply
