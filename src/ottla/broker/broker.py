@@ -32,6 +32,7 @@ from ottla.broker.config import BrokerConfig
 from ottla.broker.dynamic_configs import ConfigsRecord
 from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.housekeeping import Housekeeping
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
 from ottla.broker.sasl.authenticate import take_raw_token
@@ -59,6 +60,7 @@ from ottla.coordinator.records import (
 from ottla.coordinator.transactions import TransactionCoordinator
 from ottla.log.partition import Partition
 from ottla.log.recovery import Recovered, recover
+from ottla.log.retention import LogStartRecord
 from ottla.log.store import CheckpointTicket, Frame, Store, SyncTicket
 from ottla.ports.clock import Clock
 from ottla.ports.disk import Buffer, Disk
@@ -79,7 +81,7 @@ from ottla.wire.messages.api_versions import ApiVersionsResponse
 logger = logging.getLogger(__name__)
 
 Parked = tuple[int, Send, Sequence[Buffer]]
-Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord
+Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord | LogStartRecord
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
 _CATALOG_RECORDS = (
@@ -140,6 +142,7 @@ class Broker:
         self.token_verifier = token_verifier
         self.waiters = Waiters()
         self.fetch_sessions = FetchSessions()
+        self.housekeeping = Housekeeping(self)
         self._open_frame = Frame()
         self._free_bytes = disk.free_bytes()
         self._check_disk_at = 0  # the journal position at which to look again
@@ -314,6 +317,8 @@ class Broker:
             self.groups.apply(record)
         elif isinstance(record, _CATALOG_RECORDS):
             self.catalog.apply(record)
+        elif isinstance(record, LogStartRecord):
+            self.store.raise_log_start(record)
         elif isinstance(record, Acl | AclDeleted):
             self.acls.apply(record)
         elif isinstance(record, _CREDENTIAL_RECORDS):
@@ -395,6 +400,7 @@ class Broker:
             self._next_expiry_ms,
             self.waiters.next_deadline_ms(),
             self.groups.next_deadline_ms(),
+            self.housekeeping.next_deadline_ms(),
             self._deferred_until_ms,
         ]
         wall_deadline_ms = self.transactions.next_deadline_ms()
@@ -410,6 +416,7 @@ class Broker:
         self.waiters.expire(monotonic_ms)
         self.commit_group(self.groups.on_timer(monotonic_ms))
         self.commit(self.transactions.on_timer(now_ms).records)
+        self.housekeeping.on_timer()
         if monotonic_ms >= self._next_expiry_ms:
             self._next_expiry_ms = monotonic_ms + _PRODUCER_EXPIRY_INTERVAL_MS
             for partitions in self.store.partitions.values():

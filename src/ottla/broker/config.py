@@ -30,6 +30,8 @@ class BrokerConfig:
     checkpoint_bytes: int = CHECKPOINT_BYTES
     journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES
     segment_bytes: int | None = None
+    retention_check_interval_ms: int = 300_000
+    cleaner_backoff_ms: int = 15_000
     authorizer: bool = False
     super_users: tuple[str, ...] = ()
     allow_everyone_if_no_acl_found: bool = False

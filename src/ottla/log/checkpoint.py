@@ -44,6 +44,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     next_offset: int
     segments: list[SegmentState]
     producers: list[ProducerEntryState]
+    first_dirty_offset: int = 0
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -73,12 +74,14 @@ def state_of(partition: Partition) -> PartitionState:
             )
             for entry in partition.producers.entries.values()
         ],
+        partition.first_dirty_offset,
     )
 
 
 def restore_partition(partition: Partition, state: PartitionState) -> None:
     """Make a new partition equal to what was stored. Raises DataDamaged."""
     partition.log_start_offset = state.log_start_offset
+    partition.first_dirty_offset = state.first_dirty_offset
     partition.next_offset = partition.high_watermark = state.next_offset
     open_transactions = []
     for stored in state.producers:

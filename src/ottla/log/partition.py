@@ -10,11 +10,12 @@ state after a crash cannot differ from the state before it.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from ottla.log.config import LogConfig, log_config
 from ottla.log.producers import ProducerState
 from ottla.log.segment import LEADER_EPOCH, Segment, SegmentState, SegmentStore, SegmentWrite
 from ottla.log.transactions_index import (
@@ -33,7 +34,6 @@ from ottla.wire.records import (
     read_records,
 )
 
-SEGMENT_BYTES = 1_073_741_824  # segment.bytes
 _PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
 _JOINED_BYTES_MAX = 16_384
 
@@ -90,7 +90,8 @@ class PartitionName:
 class Partition:
     """The log of one partition with its producer state."""
 
-    def __init__(self, disk: Disk, name: PartitionName) -> None:
+    def __init__(self, disk: Disk, name: PartitionName, segment_bytes: int | None = None) -> None:
+        """`segment_bytes`: the broker's default, where it is not Kafka's."""
         self.name = name
         self.log_start_offset = 0
         self.next_offset = 0
@@ -100,8 +101,20 @@ class Partition:
         self.segments: list[Segment] = []
         self._unstored: dict[int, Segment] = {}  # changed since the last checkpoint
         self._unsynced: dict[int, Segment] = {}  # appended to since the last `end`
-        self.segment_bytes = SEGMENT_BYTES
+        self.first_dirty_offset = 0  # all below it has been through a compaction
+        self.compacting = False  # files that are no longer wanted wait for its end
+        self.generation = 0  # of the last compaction
+        self._doomed: list[Segment] = []  # to be removed once no checkpoint knows them
         self._disk = disk
+        self._segment_bytes_default = segment_bytes
+        self.config: LogConfig
+        self.segment_bytes: int
+        self.configure({})
+
+    def configure(self, configs: Mapping[str, str]) -> None:
+        """The topic has these configs from here on; what they leave out has its default."""
+        self.config = log_config(configs, self._segment_bytes_default)
+        self.segment_bytes = self.config.segment_bytes
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -121,7 +134,8 @@ class Partition:
         base_offset = self.next_offset
         buffers = _with_offset(batch, header, base_offset)
         self.replay(buffers, header, base_offset, now_ms)
-        return Appended(base_offset, -1, self.log_start_offset, buffers)
+        append_time_ms = header.max_timestamp if header.is_log_append_time else -1
+        return Appended(base_offset, append_time_ms, self.log_start_offset, buffers)
 
     def append_marker(
         self,
@@ -138,7 +152,7 @@ class Partition:
             commit, producer_id, epoch, now_ms, coordinator_epoch, base_offset=base_offset
         )
         header = read_batch_header(batch)
-        self._add([batch], header, base_offset)
+        self._add([batch], header, base_offset, now_ms)
         self._end_transaction(header, commit, coordinator_epoch, now_ms)
         return [batch]
 
@@ -146,7 +160,7 @@ class Partition:
         self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
     ) -> None:
         """Add a batch that is decided: it is in the journal, or about to be."""
-        self._add(buffers, header, base_offset)
+        self._add(buffers, header, base_offset, now_ms)
         if header.is_control:
             marker = read_marker(b"".join(buffers))
             self._end_transaction(header, marker.commit, marker.coordinator_epoch, now_ms)
@@ -155,7 +169,9 @@ class Partition:
             if header.is_transactional:
                 self.transactions.begin(header.producer_id, base_offset)
 
-    def _add(self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int) -> None:
+    def _add(
+        self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
+    ) -> None:
         invariant(
             base_offset == self.next_offset,
             "batches follow one another",
@@ -163,7 +179,8 @@ class Partition:
             base_offset=base_offset,
             next_offset=self.next_offset,
         )
-        self._segment_for(header.size_bytes, base_offset).append(buffers, header, base_offset)
+        segment = self._segment_for(header, base_offset)
+        segment.append(buffers, header, base_offset, now_ms)
         self.next_offset = base_offset + header.last_offset_delta + 1
 
     def _end_transaction(
@@ -181,11 +198,9 @@ class Partition:
                 AbortedTransaction(producer_id, first_offset, offset, unstable)
             )
 
-    def _segment_for(self, size_bytes: int, base_offset: int) -> Segment:
+    def _segment_for(self, header: BatchHeader, base_offset: int) -> Segment:
         active = self.segments[-1] if self.segments else None
-        if active is None or (
-            active.size_bytes and active.size_bytes + size_bytes > self.segment_bytes
-        ):
+        if active is None or self._is_full(active, header):
             if active is not None:
                 active.seal()
                 self._unstored[active.base_offset] = active
@@ -193,6 +208,68 @@ class Partition:
             self.segments.append(active)
         self._unstored[active.base_offset] = self._unsynced[active.base_offset] = active
         return active
+
+    def _is_full(self, active: Segment, header: BatchHeader) -> bool:
+        """Kafka's rule, by size and by the time that batches tell: a replay must decide alike."""
+        if active.size_bytes + header.size_bytes > self.segment_bytes:
+            return active.size_bytes > 0
+        first = active.first_timestamp
+        return first >= 0 and header.max_timestamp - first > self.config.roll_ms
+
+    # -- what goes ----------------------------------------------------------------------------
+
+    def raise_log_start(self, offset: int) -> None:
+        """The records below `offset` are gone for everyone, and so are segments without others."""
+        if offset <= self.log_start_offset:
+            return
+        invariant(
+            offset <= self.next_offset,
+            "the log does not start beyond its end",
+            partition=self.name,
+            log_start_offset=offset,
+        )
+        self.log_start_offset = offset
+        self._drop_segments()
+
+    def _drop_segments(self) -> None:
+        """Doom the segments that lie below the log's start, the active one with them."""
+        ends = [segment.base_offset for segment in self.segments[1:]] + [self.next_offset]
+        count = sum(end <= self.log_start_offset for end in ends)
+        self.doom(self.segments[:count])
+        del self.segments[:count]
+
+    def doom(self, segments: Sequence[Segment]) -> None:
+        """Let the files of these segments go once no checkpoint knows them."""
+        for segment in segments:
+            for waiting in (self._unstored, self._unsynced):
+                if waiting.get(segment.base_offset) is segment:
+                    del waiting[segment.base_offset]
+        self._doomed.extend(segments)
+
+    def replace_segments(self, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
+        """Let what a compaction has made of the oldest segments stand for them.
+
+        False if they are no longer the oldest: retention was quicker, and it was for nothing.
+        """
+        at_hand = self.segments[: len(old)]
+        if len(at_hand) != len(old) or any(a is not b for a, b in zip(at_hand, old, strict=True)):
+            return False
+        self.doom(old)
+        self.segments[: len(old)] = new
+        self._drop_segments()
+        return True
+
+    @property
+    def has_doomed(self) -> bool:
+        """There are files that the next checkpoint lets go."""
+        return bool(self._doomed) and not self.compacting
+
+    def take_doomed(self) -> list[Segment]:
+        """The segments whose files may go after the checkpoint that is made now."""
+        if self.compacting:
+            return []  # a compaction may be reading them
+        doomed, self._doomed = self._doomed, []
+        return doomed
 
     def end(self) -> PartitionEnd:
         """What becomes durable with the next sync: given to `advance` then."""
@@ -234,7 +311,8 @@ class Partition:
 
     @property
     def last_stable_offset(self) -> int:
-        return self.transactions.last_stable_offset(self.high_watermark)
+        stable = self.transactions.last_stable_offset(self.high_watermark)
+        return max(stable, self.log_start_offset)  # an open transaction may have lost its start
 
     def end_offset(self, read_committed: bool) -> int:
         """Where a consumer's view ends."""
@@ -279,6 +357,8 @@ class Partition:
             if found is None:
                 continue  # the segment ends before it
             start, header = found
+            if header.base_offset >= end_offset:
+                return b""  # all in between was compacted away
             size_bytes = min(self._end_position(segment, end_offset) - start, bytes_max)
             if size_bytes < header.size_bytes:
                 size_bytes = header.size_bytes if whole_batch else 0
@@ -343,8 +423,9 @@ class Partition:
     def restore(self, states: Sequence[SegmentState]) -> None:
         """Open the segments as they were at a checkpoint. Raises DataDamaged."""
         for state in states:
-            segment = Segment(self._disk, self.name.directory, state.base_offset)
+            segment = Segment(self._disk, self.name.directory, state.base_offset, state.generation)
             segment.restore(state)
+            self.generation = max(self.generation, state.generation)
             self.segments.append(segment)
 
     def close(self) -> None:

@@ -9,6 +9,9 @@ and the replay of the journal appends the rest again.
 Formats (Apache Kafka, storage module): .index entries are relative last offset i32 and position
 i32 of a batch, .timeindex entries are timestamp i64 and relative offset i32, both big-endian.
 An index may miss batches, so a lookup goes on by walking batch headers from the entry it finds.
+
+A segment that compaction has written stands in a directory of its own inside the partition's, named
+for its generation, and has gaps between its batches: `log/compaction.py`.
 """
 
 import struct
@@ -30,6 +33,12 @@ INDEX_INTERVAL_BYTES = 4_096  # log.index.interval.bytes
 _OFFSET_ENTRY = struct.Struct(">ii")
 _TIME_ENTRY = struct.Struct(">qi")
 _SCAN_BYTES = 16_384
+SUFFIXES = ("log", "index", "timeindex", "txnindex")
+
+
+def generation_name(generation: int) -> str:
+    """The directory of the segments that one compaction has written, in the partition's."""
+    return f"compacted-{generation}"
 
 
 class IndexState(msgspec.Struct, frozen=True, array_like=True):
@@ -49,6 +58,9 @@ class SegmentState(msgspec.Struct, frozen=True, array_like=True):
     txnindex: IndexState
     timestamp_max: int
     timestamp_max_offset: int
+    first_timestamp: int = -1
+    last_append_ms: int = 0
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +98,26 @@ class SegmentStore:
 class Segment:
     """The batches from `base_offset` up to the next segment's."""
 
-    def __init__(self, disk: Disk, directory: str, base_offset: int) -> None:
+    def __init__(
+        self, disk: Disk, partition_directory: str, base_offset: int, generation: int = 0
+    ) -> None:
+        """`generation` numbers the compaction that writes the segment; 0: what clients sent."""
         self.base_offset = base_offset
+        self.generation = generation
         self.size_bytes = 0
         self.durable_bytes = 0  # what the journal has durably: so much may be read
         self._restored_bytes = 0  # what an earlier process wrote: checked when it is read
         self.timestamp_max = -1
         self.timestamp_max_offset = base_offset
+        self.first_timestamp = -1  # the largest of the first batch: Kafka rolls by it
+        self.last_append_ms = 0
         self.aborted: list[AbortedTransaction] = []
         self._disk = disk
-        self.directory = directory
+        self.directory = (
+            f"{partition_directory}/{generation_name(generation)}"
+            if generation
+            else partition_directory
+        )
         self._file: File | None = None
         self._pending: list[Buffer] = []
         self._pending_position = 0
@@ -108,11 +130,16 @@ class Segment:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def append(self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int) -> None:
+    def append(
+        self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
+    ) -> None:
         """Take a batch (`buffers` hold it whole, with its offset in it) at the end."""
         size_bytes = header.size_bytes
         last_offset = base_offset + header.last_offset_delta
-        if header.max_timestamp > self.timestamp_max:
+        if not self.size_bytes:
+            self.first_timestamp = header.max_timestamp
+        self.last_append_ms = now_ms
+        if header.record_count and header.max_timestamp > self.timestamp_max:
             self.timestamp_max = header.max_timestamp
             self.timestamp_max_offset = last_offset
         if self._unindexed_bytes > INDEX_INTERVAL_BYTES:
@@ -127,6 +154,11 @@ class Segment:
     def _index_time(self) -> None:
         if not self._times or self.timestamp_max > self._times[-1][0]:
             self._times.append((self.timestamp_max, self.timestamp_max_offset))
+
+    @property
+    def latest_ms(self) -> int:
+        """How new its newest record is: by the records' word, else by the time of the append."""
+        return self.timestamp_max if self.timestamp_max >= 0 else self.last_append_ms
 
     def seal(self) -> None:
         """No batch follows: the time index gets its last entry, as Kafka writes it at a roll."""
@@ -145,7 +177,7 @@ class Segment:
         """The last write that was taken has run."""
         self._writing = None
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
         """Somebody reads: let everything be in the .log."""
         if self._writing is not None:
             self._writing.run()  # the thread may be at it, or not have begun
@@ -194,6 +226,13 @@ class Segment:
     def _encode_aborted(self, start: int) -> bytes:
         return b"".join([entry.encode() for entry in self.aborted[start:]])
 
+    def finish(self) -> None:
+        """Write and sync all there is: a compaction has made it, and nothing is added any more."""
+        self.write_now()
+        self.seal()
+        self.take_store().run()
+        self.durable_bytes = self.size_bytes
+
     def store_index(self, suffix: str, position: int, entries: bytes) -> None:
         """Write index entries and sync them."""
         file = self._disk.open(self._path(suffix))
@@ -211,6 +250,9 @@ class Segment:
             self._stored[2],
             self.timestamp_max,
             self.timestamp_max_offset,
+            self.first_timestamp,
+            self.last_append_ms,
+            self.generation,
         )
 
     # -- opening ------------------------------------------------------------------------------
@@ -229,6 +271,8 @@ class Segment:
         self._restored_bytes = state.log_bytes
         self.timestamp_max = state.timestamp_max
         self.timestamp_max_offset = state.timestamp_max_offset
+        self.first_timestamp = state.first_timestamp
+        self.last_append_ms = state.last_append_ms
         self._stored = [state.index, state.timeindex, state.txnindex]
         contents = [
             self._restore_index(suffix, size, stored)
@@ -269,6 +313,21 @@ class Segment:
             self._file.close()
             self._file = None
 
+    def remove(self) -> None:
+        """Remove the files: no checkpoint knows them any more."""
+        self.close()
+        for suffix in SUFFIXES:
+            if self._disk.exists(self._path(suffix)):
+                self._disk.remove(self._path(suffix))
+        left = self.generation and self._disk.exists(self.directory)
+        if left and not self._disk.list(self.directory):
+            self._disk.remove(self.directory)
+
+    def file_names(self) -> list[str]:
+        """What its files may be called, as seen from the partition's directory."""
+        prefix = f"{generation_name(self.generation)}/" if self.generation else ""
+        return [f"{prefix}{self.base_offset:020d}.{suffix}" for suffix in SUFFIXES]
+
     # -- reading ------------------------------------------------------------------------------
 
     def read_batches(self, position: int, length_bytes: int) -> bytes:
@@ -287,7 +346,8 @@ class Segment:
         try:
             while len(content) - at >= HEADER_BYTES:
                 header = read_batch_header(content, at)
-                if next_offset not in (-1, header.base_offset):
+                gap = header.base_offset - next_offset
+                if next_offset >= 0 and (gap < 0 if self.generation else gap):
                     raise ProtocolError(
                         f"a batch of {header.base_offset} follows {next_offset - 1}"
                     )
@@ -310,11 +370,14 @@ class Segment:
         return self.log_file().read(position, length_bytes)
 
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
-        """Position and header of the batch that holds `offset`; None if all end before it."""
+        """Position and header of the batch that holds `offset`; None if all end before it.
+
+        Where compaction has left a gap it is the next one.
+        """
         for position, header in self.walk(self._indexed_position(offset)):
             if header.last_offset < offset:
                 continue
-            if header.base_offset > offset:
+            if header.base_offset > offset >= self.base_offset and not self.generation:
                 raise DataDamaged(
                     f"{self._describe('log')}: offset {offset} should be in the batch at byte "
                     f"{position}, which begins at {header.base_offset}"
@@ -331,7 +394,7 @@ class Segment:
         """Positions and headers of the batches in the .log from `position` on."""
         end = self.durable_bytes
         if self._pending or self._writing is not None:
-            self._write_now()
+            self.write_now()
         chunk, chunk_position = b"", position
         while position < end:
             at = position - chunk_position
@@ -355,6 +418,10 @@ class Segment:
         """A position before the first batch with a timestamp of at least `timestamp_ms`."""
         at = bisect_right(self._times, timestamp_ms - 1, key=lambda entry: entry[0]) - 1
         return self._indexed_position(self._times[at][1]) if at >= 0 else 0
+
+    @property
+    def log_path(self) -> str:
+        return self._path("log")
 
     def _path(self, suffix: str) -> str:
         return f"{self.directory}/{self.base_offset:020d}.{suffix}"

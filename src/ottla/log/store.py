@@ -20,7 +20,8 @@ from uuid import UUID
 from ottla.log.checkpoint import Checkpoint, state_of, write_checkpoint
 from ottla.log.journal import Journal, JournalWrite, remove_files_before
 from ottla.log.partition import Partition, PartitionEnd, PartitionName
-from ottla.log.segment import SegmentStore, SegmentWrite
+from ottla.log.retention import LogStartRecord
+from ottla.log.segment import Segment, SegmentStore, SegmentWrite
 from ottla.ports.disk import Buffer, Disk
 from ottla.ports.failpoints import failpoint
 
@@ -80,6 +81,7 @@ class CheckpointTicket:
     directories: list[str]
     checkpoint: Checkpoint
     doomed: list[Partition]
+    doomed_segments: list[Segment]
 
     def run(self) -> None:
         """Sync the segments, write the checkpoint, remove what it has made needless."""
@@ -91,6 +93,8 @@ class CheckpointTicket:
         write_checkpoint(self.disk, self.checkpoint)
         failpoint("checkpoint.written")
         remove_files_before(self.disk, self.checkpoint.journal_position)
+        for segment in self.doomed_segments:
+            segment.remove()
         for partition in self.doomed:
             partition.close()
             if self.disk.exists(partition.name.directory):
@@ -131,10 +135,8 @@ class Store:
         """Partitions of a topic, up to `count` in all; their files are made when written to."""
         partitions = self.partitions.setdefault(topic_id, [])
         for index in range(len(partitions), count):
-            partition = Partition(self.disk, PartitionName(topic, topic_id, index))
-            if self._segment_bytes is not None:
-                partition.segment_bytes = self._segment_bytes
-            partitions.append(partition)
+            name = PartitionName(topic, topic_id, index)
+            partitions.append(Partition(self.disk, name, self._segment_bytes))
         return partitions
 
     def drop_partitions(self, topic_id: UUID) -> None:
@@ -143,6 +145,11 @@ class Store:
             self._dirty.pop(id(partition), None)
             self._unwritten.pop(id(partition), None)
             self._doomed.append(partition)
+
+    def raise_log_start(self, record: LogStartRecord) -> None:
+        """What a partition held below an offset is gone."""
+        partition = self.partitions[UUID(bytes=record.topic_id)][record.index]
+        partition.raise_log_start(record.offset)
 
     # -- group commit -------------------------------------------------------------------------
 
@@ -232,13 +239,15 @@ class Store:
         directories = {store.directory: None for store in stores}
         if directories:
             directories["topics"] = None
-        doomed, self._doomed = self._doomed, []
+        doomed = [one for one in self._doomed if not one.compacting]
+        self._doomed = [one for one in self._doomed if one.compacting]
         return CheckpointTicket(
             self.disk,
             stores,
             list(directories),
             Checkpoint(position, records, [state_of(partition) for partition in partitions]),
             doomed,
+            [segment for one in partitions for segment in one.take_doomed()],
         )
 
     def close(self) -> None:

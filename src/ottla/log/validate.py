@@ -1,9 +1,14 @@
-"""What a client's record batch must be before it is let in.
+"""What a client's record batch must be before it is let in, and what the topic makes of it.
 
-The batch stays opaque: header and checksum are checked, no record is decoded and nothing is
-decompressed. The rules and the error codes are those of Kafka's LogValidator and ProduceRequest.
+The batch stays opaque where it can: header and checksum are checked, no record is decoded and
+nothing is decompressed. A topic that is compacted (every record needs a key), that bounds how old
+a record may be or that demands a codec has its batches opened. The rules and the error codes are
+those of Kafka's LogValidator and ProduceRequest.
 """
 
+from typing import NamedTuple
+
+from ottla.log.config import LONG_MAX, LogConfig
 from ottla.ports.errors import ErrorCode, KafkaError, ProtocolError
 from ottla.wire.compression import Compression
 from ottla.wire.records import (
@@ -12,18 +17,59 @@ from ottla.wire.records import (
     check_crc,
     read_batch_header,
 )
+from ottla.wire.rewrite import (
+    RawRecord,
+    read_raw_records,
+    with_codec,
+    with_create_time,
+    with_log_append_time,
+)
 
-TIMESTAMP_AFTER_MAX_MS = 3_600_000  # message.timestamp.after.max.ms
+NO_TIMESTAMP = -1
 _ZSTD_PRODUCE_VERSION = 7
 
 
-def check_batch(
-    records: memoryview, bytes_max: int, produce_version: int, now_ms: int
-) -> BatchHeader:
-    """The header of the one batch that a Produce request may hold for a partition.
+class RecordsRefused(KafkaError):  # noqa: N818 - as the other kinds of errors are named
+    """Some records of a batch are not what they must be, and so none is taken (KIP-467).
 
-    `bytes_max` is the topic's max.message.bytes. Raises KafkaError.
+    `record_errors` are (number in the batch, reason).
     """
+
+    def __init__(self, code: ErrorCode, message: str, record_errors: list[tuple[int, str]]) -> None:
+        super().__init__(code, message)
+        self.record_errors = record_errors
+
+
+class CheckedBatch(NamedTuple):
+    """A batch as its topic takes it: the client's own bytes, or what was made of them."""
+
+    records: memoryview
+    header: BatchHeader
+
+
+def check_batch(
+    records: memoryview, config: LogConfig, produce_version: int, now_ms: int
+) -> CheckedBatch:
+    """The one batch that a Produce request may hold for a partition. Raises KafkaError."""
+    header = _check_header(records, config.message_bytes_max)
+    _check_fields(header, produce_version)
+    try:
+        _check_records(records, header, config, now_ms)
+        checked = _as_demanded(records, header, config, now_ms)
+    except ProtocolError as error:
+        raise KafkaError(ErrorCode.INVALID_RECORD, str(error)) from error
+    if checked.records is not records and len(checked.records) > config.message_bytes_max:
+        raise _too_large(len(checked.records), config.message_bytes_max)
+    if len(checked.records) > config.segment_bytes:
+        raise KafkaError(
+            ErrorCode.RECORD_LIST_TOO_LARGE,
+            f"the batch has {len(checked.records)} bytes, and a segment {config.segment_bytes}",
+        )
+    return checked
+
+
+def _check_header(records: memoryview, bytes_max: int) -> BatchHeader:
+    """The header, if the bytes are one whole batch and no more."""
     if len(records) < HEADER_BYTES:
         raise KafkaError(
             ErrorCode.INVALID_RECORD, "a Produce request holds one record batch for a partition"
@@ -40,10 +86,7 @@ def check_batch(
             f"record batches have magic 2, not {header.magic}",
         )
     if len(records) > bytes_max:
-        raise KafkaError(
-            ErrorCode.MESSAGE_TOO_LARGE,
-            f"the batch has {len(records)} bytes, and the topic takes {bytes_max} at most",
-        )
+        raise _too_large(len(records), bytes_max)
     if header.size_bytes != len(records):
         raise KafkaError(
             ErrorCode.INVALID_RECORD,
@@ -52,11 +95,17 @@ def check_batch(
         )
     if not check_crc(records):
         raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
-    _check_fields(header, produce_version, now_ms)
     return header
 
 
-def _check_fields(header: BatchHeader, produce_version: int, now_ms: int) -> None:
+def _too_large(size_bytes: int, bytes_max: int) -> KafkaError:
+    return KafkaError(
+        ErrorCode.MESSAGE_TOO_LARGE,
+        f"the batch has {size_bytes} bytes, and the topic takes {bytes_max} at most",
+    )
+
+
+def _check_fields(header: BatchHeader, produce_version: int) -> None:
     reason = ""
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
         reason = (
@@ -82,9 +131,68 @@ def _check_fields(header: BatchHeader, produce_version: int, now_ms: int) -> Non
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
             f"compression {header.compression} in a Produce request of version {produce_version}",
         )
-    if header.max_timestamp > now_ms + TIMESTAMP_AFTER_MAX_MS:
+
+
+def _check_records(
+    records: memoryview, header: BatchHeader, config: LogConfig, now_ms: int
+) -> None:
+    """Refuse keys that are missing, and times that are out of range."""
+    if config.log_append_time and header.is_log_append_time:
         raise KafkaError(
-            ErrorCode.INVALID_TIMESTAMP,
-            f"timestamp {header.max_timestamp} is more than {TIMESTAMP_AFTER_MAX_MS} ms ahead of "
-            f"the broker's clock {now_ms}",
+            ErrorCode.INVALID_TIMESTAMP, "a producer may not set the timestamp type LogAppendTime"
         )
+    latest_ms = now_ms + config.timestamp_after_max_ms
+    earliest_ms = now_ms - config.timestamp_before_max_ms
+    checks_times = not config.log_append_time and (
+        header.max_timestamp > latest_ms or config.timestamp_before_max_ms < LONG_MAX
+    )
+    if not checks_times and not config.compacts:
+        return
+    opened = [*read_raw_records(records, header)]
+    if config.compacts:
+        _refuse(
+            ErrorCode.INVALID_RECORD,
+            "Compacted topic cannot accept message without key",
+            [at for at, record in enumerate(opened) if record.key is None],
+        )
+    if checks_times:
+        wrong = [
+            at
+            for at, record in enumerate(opened)
+            if not _is_in_range(record, earliest_ms, latest_ms)
+        ]
+        _refuse(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"the timestamp should be within [{earliest_ms}, {latest_ms}]",
+            wrong,
+        )
+
+
+def _is_in_range(record: RawRecord, earliest_ms: int, latest_ms: int) -> bool:
+    return record.timestamp == NO_TIMESTAMP or earliest_ms <= record.timestamp <= latest_ms
+
+
+def _refuse(code: ErrorCode, reason: str, places: list[int]) -> None:
+    if places:
+        raise RecordsRefused(
+            code,
+            f"One or more records have been rejected: {reason}",
+            [(at, f"record {at}: {reason}") for at in places],
+        )
+
+
+def _as_demanded(
+    records: memoryview, header: BatchHeader, config: LogConfig, now_ms: int
+) -> CheckedBatch:
+    """The batch with the codec and the kind of time that the topic demands."""
+    changed = None
+    if config.codec is not None and config.codec != header.compression:
+        changed = with_codec(records, header, config.codec)
+        header = read_batch_header(changed)
+    if config.log_append_time:
+        changed = with_log_append_time(changed or records, header, now_ms)
+    elif header.is_log_append_time:
+        changed = with_create_time(changed or records, header)
+    if changed is None:
+        return CheckedBatch(records, header)
+    return CheckedBatch(memoryview(changed), read_batch_header(changed))

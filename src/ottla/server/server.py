@@ -58,6 +58,8 @@ class Server:
         self._sync_s = 0.0  # how long the last sync took
         self._checkpointer = Worker("ottla-checkpoint", self._loop)
         self._checkpointing = False
+        self._cleaner = Worker("ottla-cleaner", self._loop)
+        self._cleaning = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline_ms = 0
         self.call_soon = self._loop.call_soon
@@ -87,6 +89,7 @@ class Server:
                 self._timer.cancel()
             self._syncer.stop()
             self._checkpointer.stop()
+            self._cleaner.stop()
 
     def stop(self) -> None:
         """End in good order: `serve` returns."""
@@ -95,6 +98,7 @@ class Server:
             self._acceptor.close()
             for connection in self._connections:
                 connection.throw_away()
+            self.core.housekeeping.cancel()
             self._loop.call_later(_DRAIN_LIMIT_S, self._finish)
             self.settle()
 
@@ -138,7 +142,9 @@ class Server:
         if not self._syncing and self.core.sync_wanted:
             self._syncing = True
             self._loop.call_soon(self._begin_sync)
-        if self.stopping and not self._syncing and not self._checkpointing:
+        if not self._cleaning and not self.stopping:
+            self._begin_compaction()
+        if self.stopping and not (self._syncing or self._checkpointing or self._cleaning):
             self._close_connections()
         self._set_timer()
 
@@ -203,6 +209,22 @@ class Server:
 
         self._checkpointing = True
         self._checkpointer.submit(ticket.run, done)
+
+    def _begin_compaction(self) -> None:
+        ticket = self.core.housekeeping.begin_compaction()
+        if ticket is None:
+            return
+
+        def done(error: BaseException | None) -> None:
+            self._cleaning = False
+            if error is not None:
+                self.fail(error)
+                return
+            self.core.housekeeping.complete_compaction(ticket)
+            self.settle()
+
+        self._cleaning = True
+        self._cleaner.submit(ticket.run, done)
 
     # -- timers -------------------------------------------------------------------------------
 

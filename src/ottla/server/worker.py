@@ -1,6 +1,6 @@
 """A thread that does blocking work one piece at a time, and tells the loop when a piece is done.
 
-The broker has two: one syncs the journal, the other writes checkpoints. An executor would do, at
+The broker has three: for syncs of the journal, checkpoints, compactions. An executor would do, at
 twice the cost per piece, and a group commit is on the path of every acknowledged record.
 """
 

@@ -85,6 +85,7 @@ class InProcessBroker:
 
     def settle(self) -> None:
         """Write and sync what waits for it, and run the checkpoint that is due, as the server."""
+        self.compact()
         while self.core.sync_wanted:
             ticket = self.core.begin_sync()
             if ticket is not None:
@@ -94,6 +95,15 @@ class InProcessBroker:
             if checkpoint is not None:
                 checkpoint.run()
                 self.core.complete_checkpoint()
+
+    def compact(self) -> None:
+        """Run the compactions that are due, as the server does in a thread."""
+        while True:
+            ticket = self.core.housekeeping.begin_compaction()
+            if ticket is None:
+                return
+            ticket.run()
+            self.core.housekeeping.complete_compaction(ticket)
 
     def advance(self, delta_ms: int) -> None:
         """Let time pass: every timer on the way fires at its time."""

@@ -35,6 +35,7 @@ COMPRESSION_MASK = 0x07
 LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+DELETE_HORIZON = 0x40
 
 NO_PRODUCER_ID = -1
 NO_PRODUCER_EPOCH = -1
@@ -85,6 +86,11 @@ class BatchHeader(NamedTuple):
     def is_log_append_time(self) -> bool:
         """Whether all records carry the max timestamp, as the broker's clock set it."""
         return self.attributes & LOG_APPEND_TIME != 0
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """When compaction may drop the batch's tombstones, or its marker (KIP-534)."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON else None
 
     @property
     def last_offset(self) -> int:
@@ -223,7 +229,7 @@ def build_batch(
         _write_record(payload, record, delta, record.timestamp - base_timestamp)
     attributes = compression | TRANSACTIONAL * transactional | CONTROL * control
     timestamps = base_timestamp, max(record.timestamp for record in records)
-    return _join_batch(
+    return join_batch(
         compress(compression, payload) if compression else payload,
         (base_offset, partition_leader_epoch),
         (attributes, len(records) - 1, *timestamps),
@@ -231,7 +237,7 @@ def build_batch(
     )
 
 
-def _join_batch(
+def join_batch(
     body: Bytes,
     placed: tuple[int, int],
     described: tuple[int, int, int, int],
@@ -254,7 +260,7 @@ def build_marker(
     base_offset: int = 0,
 ) -> bytes:
     """The control batch that ends a producer's transaction in a partition."""
-    return _join_batch(
+    return join_batch(
         _marker_record(_MARKER_COMMIT if commit else _MARKER_ABORT, coordinator_epoch),
         (base_offset, 0),
         (TRANSACTIONAL | CONTROL, 0, timestamp_ms, timestamp_ms),
@@ -301,16 +307,16 @@ def read_marker(batch: Bytes) -> Marker:
 
 
 def _read_record(data: bytes, position: int, header: BatchHeader) -> tuple[Record, int]:
-    length, position = _read_varint(data, position)
+    length, position = read_varint(data, position)
     end = position + length
     if length < 0 or end > len(data):
         raise ProtocolError(f"a record of {length} bytes")
     position += 1  # the record's attributes, of which none is defined
-    timestamp_delta, position = _read_varint(data, position)
-    offset_delta, position = _read_varint(data, position)
+    timestamp_delta, position = read_varint(data, position)
+    offset_delta, position = read_varint(data, position)
     key, position = _read_nullable(data, position)
     value, position = _read_nullable(data, position)
-    header_count, position = _read_varint(data, position)
+    header_count, position = read_varint(data, position)
     if header_count < 0:
         raise ProtocolError(f"a record of {header_count} headers")
     headers = []
@@ -330,14 +336,14 @@ def _read_record(data: bytes, position: int, header: BatchHeader) -> tuple[Recor
 
 
 def _read_nullable(data: bytes, position: int) -> tuple[bytes | None, int]:
-    length, position = _read_varint(data, position)
+    length, position = read_varint(data, position)
     if length < 0:
         return None, position
     end = position + length
     return data[position:end], end
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """A zigzag varint of at most 64 bits: 0, -1, 1, -2 ... are 0, 1, 2, 3 ..."""
     byte = data[position]
     position += 1
@@ -355,15 +361,15 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 def _write_record(out: bytearray, record: Record, offset_delta: int, timestamp_delta: int) -> None:
     body = bytearray(1)  # the record's attributes
-    _write_varint(body, timestamp_delta)
-    _write_varint(body, offset_delta)
+    write_varint(body, timestamp_delta)
+    write_varint(body, offset_delta)
     _write_nullable(body, record.key)
     _write_nullable(body, record.value)
-    _write_varint(body, len(record.headers))
+    write_varint(body, len(record.headers))
     for key, value in record.headers:
         _write_nullable(body, key.encode())
         _write_nullable(body, value)
-    _write_varint(out, len(body))
+    write_varint(out, len(body))
     out += body
 
 
@@ -371,9 +377,9 @@ def _write_nullable(out: bytearray, value: bytes | None) -> None:
     if value is None:
         out.append(1)  # -1
     else:
-        _write_varint(out, len(value))
+        write_varint(out, len(value))
         out += value
 
 
-def _write_varint(out: bytearray, value: int) -> None:
+def write_varint(out: bytearray, value: int) -> None:
     write_uvarint(out, value << 1 if value >= 0 else ~value << 1 | 1)

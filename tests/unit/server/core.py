@@ -42,6 +42,37 @@ class Ticket:
             raise self.error
 
 
+class Compaction(Ticket):
+    """A compaction that ends when it is cancelled, or when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end.clear()
+
+
+class Housekeeping:
+    """Gives out one compaction when the test says that it is due."""
+
+    def __init__(self) -> None:
+        self.due = False
+        self.running: Compaction | None = None
+        self.done: list[Compaction] = []
+
+    def begin_compaction(self) -> Compaction | None:
+        if not self.due:
+            return None
+        self.due = False
+        self.running = Compaction()
+        return self.running
+
+    def complete_compaction(self, ticket: Compaction) -> None:
+        self.done.append(ticket)
+
+    def cancel(self) -> None:
+        if self.running is not None:
+            self.running.may_end.set()
+
+
 class Core:
     """See the module."""
 
@@ -59,6 +90,7 @@ class Core:
         self.sync_running = False
         self.checkpoint_due = False
         self.checkpoints_done = 0
+        self.housekeeping = Housekeeping()
 
     def handle(self, connection, frame, send) -> None:
         word, _, text = bytes(frame).partition(b" ")

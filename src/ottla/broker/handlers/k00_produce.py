@@ -8,8 +8,8 @@ of a transaction wait for the write alone: its end makes them durable, a power c
 Versions: advertised from 0, or old librdkafka turns compression off (KAFKA-18659); 0-2 are
 answered by closing. v10 current leader, v12 adds partitions to the transaction (KIP-890), v13
 topic ids. A duplicate is answered with the original's offset.
-Divergences: compressed batches are not opened. A full disk is KAFKA_STORAGE_ERROR before anything
-is changed.
+Divergences: batches are opened only where the topic's configs ask for it (`log/validate.py`). A
+full disk is KAFKA_STORAGE_ERROR before anything is changed.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from ottla.broker.registry import api
 from ottla.log.partition import Appended, Partition
 from ottla.log.store import Frame
-from ottla.log.validate import check_batch
+from ottla.log.validate import RecordsRefused, check_batch
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.produce import (
+    BatchIndexAndErrorMessage,
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
@@ -113,22 +114,22 @@ def _check_topic(
             if request.body.acks not in (-1, 0, 1):
                 raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks={request.body.acks}")
             broker.check_disk_space()
-            partition, bytes_max = _find(topic, partition_data.index, version)
+            partition = _find(topic, partition_data.index, version)
             records = memoryview(partition_data.records or b"")
-            header = check_batch(records, bytes_max, version, now_ms)
-            checked.append(_Batch(partition, records, header))
+            checked.append(
+                _Batch(partition, *check_batch(records, partition.config, version, now_ms))
+            )
         except KafkaError as error:
             checked.append(error)
     return checked
 
 
-def _find(topic: "Topic | None", index: int, version: int) -> tuple[Partition, int]:
-    """The partition, and how large a batch its topic takes."""
+def _find(topic: "Topic | None", index: int, version: int) -> Partition:
     if topic is None and version >= _TOPIC_IDS_VERSION:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
     if topic is None or not 0 <= index < len(topic.partitions):
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return topic.partitions[index], topic.message_bytes_max
+    return topic.partitions[index]
 
 
 def _admit(
@@ -199,6 +200,12 @@ def _answer(index: int, appended: Appended | KafkaError) -> PartitionProduceResp
             base_offset=-1,
             log_append_time_ms=-1,
             log_start_offset=-1,
+            record_errors=[
+                BatchIndexAndErrorMessage(batch_index=at, batch_index_error_message=reason)
+                for at, reason in appended.record_errors
+            ]
+            if isinstance(appended, RecordsRefused)
+            else [],
             error_message=appended.message,
         )
     return PartitionProduceResponse(

@@ -1,0 +1,108 @@
+"""Old data: when retention looks, when compaction runs, and what it is told afterwards.
+
+Retention looks at all partitions every log.retention.check.interval.ms, on the loop: it compares a
+few numbers of each, and raises the starts of those that hold too much as one frame. Compaction
+takes the partition that needs it most, one at a time, as a ticket for a thread; with nothing to do
+it looks again after log.cleaner.backoff.ms. Both ask for a checkpoint: files go only with one.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ottla.log.compaction import CompactionTicket, compaction_of, filthiest
+from ottla.log.partition import Partition
+from ottla.log.retention import log_start_record, retained_from
+from ottla.ports.limits import DISK_RESERVE_BYTES
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+logger = logging.getLogger(__name__)
+
+_INITIAL_DELAY_MS = 30_000  # log.initial.task.delay.ms
+
+
+class Housekeeping:
+    """What one broker does to old data."""
+
+    def __init__(self, broker: "Broker") -> None:
+        self._broker = broker
+        config, monotonic_ms = broker.config, broker.clock.monotonic_ms()
+        self._retention_at_ms = monotonic_ms + min(
+            _INITIAL_DELAY_MS, config.retention_check_interval_ms
+        )
+        self._cleaning_at_ms = monotonic_ms + config.cleaner_backoff_ms
+        self._cleaning_due = False
+        self._running: CompactionTicket | None = None
+        self._given_up: set[int] = set()  # partitions whose files cannot be read
+
+    def next_deadline_ms(self) -> int:
+        """When `on_timer` should be called next."""
+        if self._cleaning_due:
+            return self._retention_at_ms
+        return min(self._retention_at_ms, self._cleaning_at_ms)
+
+    def on_timer(self) -> None:
+        """Apply retention if it is time, and see that compaction looks if it is."""
+        monotonic_ms = self._broker.clock.monotonic_ms()
+        if monotonic_ms >= self._cleaning_at_ms:
+            self._cleaning_due = True
+        if monotonic_ms >= self._retention_at_ms:
+            interval_ms = self._broker.config.retention_check_interval_ms
+            self._retention_at_ms = monotonic_ms + interval_ms
+            self._apply_retention()
+
+    def _apply_retention(self) -> None:
+        now_ms = self._broker.clock.now_ms()
+        raised = []
+        for partition in self._partitions():
+            offset = retained_from(partition, now_ms)
+            if offset > partition.log_start_offset:
+                raised.append((partition, offset))
+        self._broker.commit([log_start_record(*one) for one in raised])
+        self._broker.wake(partition for partition, _ in raised)
+        self._let_files_go()
+
+    def _partitions(self) -> Iterator[Partition]:
+        for partitions in self._broker.store.partitions.values():
+            yield from partitions
+
+    def _let_files_go(self) -> None:
+        if any(partition.has_doomed for partition in self._partitions()):
+            self._broker.store.request_checkpoint()
+
+    def begin_compaction(self) -> CompactionTicket | None:
+        """A compaction whose `run` should be called in another thread, if one is due."""
+        if not self._cleaning_due or self._running is not None:
+            return None
+        clock = self._broker.clock
+        wanting = (one for one in self._partitions() if id(one) not in self._given_up)
+        found = filthiest(wanting, clock.now_ms())
+        disk = self._broker.store.disk
+        if found is not None:
+            needed_bytes = sum(segment.size_bytes for segment in found.segments)
+            if disk.free_bytes() - needed_bytes >= DISK_RESERVE_BYTES:
+                self._running = compaction_of(found, disk, clock.now_ms())
+                return self._running
+            logger.warning("no room on the disk to compact %s", found.partition.name)
+        self._cleaning_due = False
+        self._cleaning_at_ms = clock.monotonic_ms() + self._broker.config.cleaner_backoff_ms
+        return None
+
+    def complete_compaction(self, ticket: CompactionTicket) -> None:
+        """The ticket has run: what it has written counts from here on."""
+        self._running = None
+        name = ticket.partition.name
+        if ticket.refusal:
+            logger.warning("%s cannot be compacted, and is left alone: %s", name, ticket.refusal)
+            self._given_up.add(id(ticket.partition))
+        if ticket.finish():
+            before, after = ticket.bytes_before_and_after()
+            logger.info("compacted %s: %d bytes became %d", name, before, after)
+        self._let_files_go()
+
+    def cancel(self) -> None:
+        """Let a compaction that runs come to its end soon; its work is thrown away."""
+        if self._running is not None:
+            self._running.cancelled = True
