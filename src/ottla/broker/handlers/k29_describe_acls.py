@@ -3,6 +3,7 @@
 Behaviour: the ACLs that the filter chooses, grouped by what they are on. Without an authorizer
 SECURITY_DISABLED, as in Kafka.
 Versions: v1 pattern types (KIP-290), v3 the resource type User (KIP-373).
+Divergences: a filter with a number that means nothing is INVALID_REQUEST; Kafka closes.
 """
 
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def handle(broker: "Broker", request: "Request[DescribeAclsRequest]") -> None:
     try:
         resources = _chosen(broker, request.body)
-        request.respond(DescribeAclsResponse(resources=resources, error_message=None))
+        request.respond(DescribeAclsResponse(resources=resources, error_message=""))
     except KafkaError as error:
         request.respond(
             DescribeAclsResponse(error_code=error.code, error_message=error.message, resources=[])

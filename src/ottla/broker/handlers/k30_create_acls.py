@@ -3,7 +3,8 @@
 Behaviour: each ACL has its own answer, durable before it is given; one that is there already is
 answered as made. Without an authorizer SECURITY_DISABLED, as in Kafka.
 Versions: v1 pattern types (KIP-290), v3 the resource type User (KIP-373).
-Divergences: at most ACLS_MAX ACLs in all.
+Divergences: at most ACLS_MAX ACLs in all. ANY where a filter alone may have it is INVALID_REQUEST;
+Kafka answers UNKNOWN_SERVER_ERROR.
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def handle(broker: "Broker", request: "Request[CreateAclsRequest]") -> None:
     for creation in request.body.creations:
         try:
             _create(broker, creation)
-            results.append(AclCreationResult(ErrorCode.NONE, None))
+            results.append(AclCreationResult(ErrorCode.NONE, ""))
         except KafkaError as error:
             results.append(AclCreationResult(error.code, error.message))
     request.respond(CreateAclsResponse(results=results))

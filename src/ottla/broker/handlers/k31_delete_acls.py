@@ -4,6 +4,7 @@ Behaviour: each filter deletes the ACLs that it chooses and names them. The filt
 look at the ACLs before any is deleted, so that one ACL may be named by two. Durable before it is
 answered. Without an authorizer SECURITY_DISABLED, as in Kafka.
 Versions: v1 pattern types (KIP-290), v3 the resource type User (KIP-373).
+Divergences: a filter with a number that means nothing is INVALID_REQUEST; Kafka closes.
 """
 
 from typing import TYPE_CHECKING

@@ -27,7 +27,7 @@ RULES: dict[int, Rule] = {
     ApiKey.OFFSET_COMMIT: groups.offset_commit,
     ApiKey.OFFSET_FETCH: groups.offset_fetch,
     ApiKey.FIND_COORDINATOR: groups.find_coordinator,
-    ApiKey.JOIN_GROUP: groups.member,
+    ApiKey.JOIN_GROUP: groups.join_group,
     ApiKey.HEARTBEAT: groups.member,
     ApiKey.LEAVE_GROUP: groups.member,
     ApiKey.SYNC_GROUP: groups.member,

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _IDS_VERSION = 10  # of OffsetCommit and OffsetFetch
 _GROUPS_VERSION = 8  # of OffsetFetch
 _KEYS_VERSION = 4  # of FindCoordinator
+_NULL_PROTOCOL_VERSION = 7  # of JoinGroup
 _GROUP, _TRANSACTION = 0, 1  # key types of FindCoordinator
 
 
@@ -58,6 +59,14 @@ def member(broker: "Broker", request: "Request[Any]") -> Message | None:
     if request.access.group(Operation.READ, request.body.group_id):
         return None
     return refusal(request, GROUP_DENIED)
+
+
+def join_group(broker: "Broker", request: "Request[Any]") -> Message | None:
+    """READ on the group."""
+    refused: Any = member(broker, request)
+    if refused is not None:
+        refused.protocol_name = None if request.version >= _NULL_PROTOCOL_VERSION else ""
+    return refused  # type: ignore[no-any-return]
 
 
 def find_coordinator(broker: "Broker", request: "Request[Any]") -> Message | None:
@@ -80,7 +89,7 @@ def find_coordinator(broker: "Broker", request: "Request[Any]") -> Message | Non
             error_code=code, error_message=MESSAGES[code], node_id=-1, host="", port=-1
         )
     denied = [
-        Coordinator(key, -1, "", -1, code, MESSAGES[code])
+        Coordinator(key, -1, "", -1, code, "")
         for key in body.coordinator_keys
         if (code := refused(key)) is not None
     ]

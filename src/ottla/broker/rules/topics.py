@@ -1,7 +1,6 @@
 """Rules of the APIs that name topics."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,7 +19,7 @@ from ottla.wire.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsTopicResult,
 )
-from ottla.wire.messages.delete_topics import DeletableTopicResult, DeleteTopicState
+from ottla.wire.messages.delete_topics import DeletableTopicResult
 from ottla.wire.messages.describe_producers import PartitionResponse, TopicResponse
 from ottla.wire.messages.describe_topic_partitions import (
     DescribeTopicPartitionsResponse,
@@ -108,7 +107,7 @@ def _denied_produce(
                     base_offset=-1,
                     log_append_time_ms=-1,
                     log_start_offset=-1,
-                    error_message=MESSAGES[code] if code is TRANSACTIONAL_ID_DENIED else None,
+                    error_message=None,
                 )
                 for data in topic.partition_data
             ],
@@ -255,32 +254,33 @@ def offset_for_leader_epoch(broker: "Broker", request: "Request[Any]") -> Messag
 
 
 def delete_topics(broker: "Broker", request: "Request[Any]") -> Message | None:
-    """DELETE on each topic; the name behind an id is told to those only who may DESCRIBE it."""
+    """DELETE on each topic; that it exists, and its name, are told to who may DESCRIBE it."""
     body, access = request.body, request.access
     if access.cluster(Operation.DELETE):
         return None
     refusals: list[DeletableTopicResult] = []
-    refuse = partial(DeletableTopicResult, error_code=TOPIC_DENIED, error_message=_DENIED_MESSAGE)
+
+    def may_delete(name: str | None, topic_id: UUID, by_id: bool) -> bool:
+        found = name_of(broker, name, topic_id, by_id)
+        if found is None:
+            return True
+        described = access.topic(Operation.DESCRIBE, found)
+        is_there = broker.catalog.topic(found) is not None
+        if described and (not is_there or access.topic(Operation.DELETE, found)):
+            return True
+        told = None if by_id and not described else found
+        refusals.append(DeletableTopicResult(told, topic_id, TOPIC_DENIED, _DENIED_MESSAGE))
+        return False
+
     if request.version < _DELETE_IDS_VERSION:
-        body.topic_names, denied = part(
-            body.topic_names, lambda name: access.topic(Operation.DELETE, name)
-        )
-        refusals += [refuse(name=name) for name in denied]
+        names = body.topic_names
+        body.topic_names = [name for name in names if may_delete(name, ZERO_UUID, by_id=False)]
     else:
-
-        def may_delete(topic: DeleteTopicState) -> bool:
-            by_id = topic.name is None
-            name = name_of(broker, topic.name, topic.topic_id, by_id)
-            if name is None or access.topic(Operation.DELETE, name):
-                return True
-            if by_id:
-                told = name if access.topic(Operation.DESCRIBE, name) else None
-                refusals.append(refuse(name=told, topic_id=topic.topic_id))
-            else:
-                refusals.append(refuse(name=name, topic_id=ZERO_UUID))
-            return False
-
-        body.topics = [topic for topic in body.topics if may_delete(topic)]
+        body.topics = [
+            topic
+            for topic in body.topics
+            if may_delete(topic.name, topic.topic_id, by_id=topic.name is None)
+        ]
     if refusals:
         request.amend(lambda response: response.responses.extend(refusals))
     return None

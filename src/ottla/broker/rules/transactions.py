@@ -39,10 +39,16 @@ _BATCHED_VERSION = 4
 
 
 def init_producer_id(broker: "Broker", request: "Request[Any]") -> Message | None:
-    """WRITE on the TransactionalId; an idempotent producer needs a topic to write to (KIP-679)."""
+    """WRITE on the TransactionalId, and TWO_PHASE_COMMIT when that is asked for (KIP-939).
+
+    An idempotent producer needs a topic to write to (KIP-679).
+    """
     access, transactional_id = request.access, request.body.transactional_id
     if transactional_id is not None:
-        if access.transactional_id(Operation.WRITE, transactional_id):
+        operations = [Operation.WRITE]
+        if request.body.enable2_pc:
+            operations.append(Operation.TWO_PHASE_COMMIT)
+        if all(access.transactional_id(operation, transactional_id) for operation in operations):
             return None
         code = TRANSACTIONAL_ID_DENIED
     else:
