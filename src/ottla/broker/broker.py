@@ -14,6 +14,7 @@ One thread calls all of it. A ticket's `run` is the only part made for another.
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import msgspec
 
@@ -46,6 +47,7 @@ from ottla.broker.sasl.credentials import (
 from ottla.broker.sasl.oauthbearer import TokenVerifier
 from ottla.broker.sasl.session import State
 from ottla.broker.waiters import Waiters
+from ottla.coordinator.consumer_group_records import ConsumerGroupsRecord
 from ottla.coordinator.groups import GroupCoordinator
 from ottla.coordinator.records import (
     CoordinatorRecord,
@@ -83,7 +85,14 @@ logger = logging.getLogger(__name__)
 Parked = tuple[int, Send, Sequence[Buffer]]
 Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord | LogStartRecord
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
-_GROUP_RECORDS = (OffsetRecord, OffsetsEnded, OffsetDeleted, GroupRecord, GroupDeleted)
+_GROUP_RECORDS = (
+    OffsetRecord,
+    OffsetsEnded,
+    OffsetDeleted,
+    GroupRecord,
+    GroupDeleted,
+    *get_args(ConsumerGroupsRecord),
+)
 _CATALOG_RECORDS = (
     ClusterRecord,
     RunRecord,
@@ -136,7 +145,10 @@ class Broker:
             )
         self.transactions = TransactionCoordinator()
         self.groups = GroupCoordinator(
-            config.group_initial_rebalance_delay_ms, lambda name: f"{name}-{rng.uuid()}"
+            config.group_initial_rebalance_delay_ms,
+            lambda name: f"{name}-{rng.uuid()}",
+            self.catalog,
+            self.catalog.configs.consumer_group,
         )
         self.credentials = Credentials()
         self.token_verifier = token_verifier

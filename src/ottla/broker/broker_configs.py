@@ -190,6 +190,9 @@ def static_configs(config: BrokerConfig, directory: str) -> dict[str, str]:
         "num.partitions": str(config.num_partitions),
         "auto.create.topics.enable": str(config.auto_create_topics).lower(),
         "group.initial.rebalance.delay.ms": str(config.group_initial_rebalance_delay_ms),
+        "group.consumer.session.timeout.ms": str(config.consumer_groups.session_timeout_ms),
+        "group.consumer.heartbeat.interval.ms": str(config.consumer_groups.heartbeat_interval_ms),
+        "group.consumer.assignment.interval.ms": str(config.consumer_groups.assignment_interval_ms),
     }
     if config.segment_bytes is not None:
         settings["log.segment.bytes"] = str(config.segment_bytes)

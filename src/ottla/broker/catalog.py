@@ -6,7 +6,7 @@ configs of brokers and groups and the finalised features are records of the cata
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -80,12 +80,13 @@ class Topic:
 
 
 class Catalog:
-    """All topics, by name and by id."""
+    """All topics, by name and by id. `version` changes whenever a topic does."""
 
     def __init__(self, store: Store, rng: Rng, static_configs: Mapping[str, str]) -> None:
         """`static_configs`: how the broker was started, under Kafka's names."""
         self.cluster_id = ""
         self._ran_on: str | None = None  # the boot id of the run that was not closed
+        self.version = 0
         self.configs = DynamicConfigs(static_configs)
         self.features = Features()
         self._store = store
@@ -102,6 +103,15 @@ class Catalog:
     def topics(self) -> Iterable[Topic]:
         """All topics, by name."""
         return sorted(self._by_name.values(), key=lambda topic: topic.name)
+
+    def names(self) -> Collection[str]:
+        """The names of all topics."""
+        return self._by_name.keys()
+
+    def placement(self, name: str) -> tuple[bytes, int] | None:
+        """A topic's id and its number of partitions, or None when there is no such topic."""
+        topic = self._by_name.get(name)
+        return None if topic is None else (topic.topic_id.bytes, len(topic.partitions))
 
     def partition(self, name: str, index: int) -> Partition | None:
         topic = self._by_name.get(name)
@@ -178,11 +188,13 @@ class Catalog:
         elif isinstance(record, FeaturesRecord):
             self.features.apply(record)
         else:
+            self.version += 1
             topic = self._by_id.pop(UUID(bytes=record.topic_id))
             del self._by_name[topic.name]
             self._store.drop_partitions(topic.topic_id)
 
     def _apply_topic(self, record: TopicRecord) -> None:
+        self.version += 1
         topic_id = UUID(bytes=record.topic_id)
         partitions = self._store.add_partitions(record.name, topic_id, record.partition_count)
         topic = self._by_id.get(topic_id)

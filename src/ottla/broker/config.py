@@ -1,8 +1,9 @@
 """What can be set on a broker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ottla.coordinator.consumer_groups import ConsumerGroupConfig
 from ottla.log.store import CHECKPOINT_BYTES, JOURNAL_ALLOCATE_BYTES
 
 Durability = Literal["fsync", "os"]
@@ -28,6 +29,7 @@ class BrokerConfig:
     group_initial_rebalance_delay_ms: int = 0
     connections_max_reauth_ms: int = 0
     checkpoint_bytes: int = CHECKPOINT_BYTES
+    consumer_groups: ConsumerGroupConfig = field(default_factory=ConsumerGroupConfig)
     journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES
     segment_bytes: int | None = None
     retention_check_interval_ms: int = 300_000

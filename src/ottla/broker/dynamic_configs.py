@@ -19,6 +19,7 @@ from ottla.broker.configs import (
 )
 from ottla.broker.group_configs import GROUP_CONFIGS
 from ottla.broker.topic_configs import TOPIC_CONFIGS
+from ottla.coordinator.consumer_groups import ConsumerGroupConfig
 
 CLUSTER = ""  # the name of the broker resource that stands for all brokers
 
@@ -76,6 +77,14 @@ class DynamicConfigs:
     def group_number(self, name: str, group_id: str) -> int:
         """The value of a group's config that is a number: `consumer.session.timeout.ms`."""
         return int(self.group_value(name, group_id).value or 0)
+
+    def consumer_group(self, group_id: str) -> ConsumerGroupConfig:
+        """The settings of a group of the new protocol."""
+        return ConsumerGroupConfig(
+            self.group_number("consumer.session.timeout.ms", group_id),
+            self.group_number("consumer.heartbeat.interval.ms", group_id),
+            self.group_number("consumer.assignment.interval.ms", group_id),
+        )
 
     def broker_value(self, name: str) -> ConfigValue:
         """The value of this broker's config."""

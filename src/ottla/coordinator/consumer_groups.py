@@ -196,12 +196,18 @@ class ConsumerGroups:
         target = group.targets.get(predecessor, frozenset())
         step = _Step(group, known, replaced, member, current, group.target_epoch, target)
         if step.resubscribes and member.topic_regex:
-            self.matcher(member.topic_regex)
+            self._check_pattern(member.topic_regex)
         if replaced is not None:
             step.records.append(ConsumerMemberGone(group.group_id, replaced.member_id))
         if known != member:
             step.records.append(member)
         return step
+
+    def _check_pattern(self, pattern: str) -> None:
+        try:
+            self.matcher(pattern)
+        except KafkaError as error:
+            raise KafkaError(error.code, f"SubscribedTopicRegex {error.message}") from error
 
     def _check_room(self, group: ConsumerGroup) -> None:
         if len(group.members) >= GROUP_MEMBERS_MAX:

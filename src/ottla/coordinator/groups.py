@@ -292,6 +292,11 @@ class GroupCoordinator:
         """OffsetFetch: the committed offsets of these partitions, or with None of all."""
         return self._offsets.fetch(group_id, partitions, require_stable)
 
+    def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> ErrorCode:
+        """Whether the member may ask for offsets: only groups of the new protocol look."""
+        consumer = self.consumer.get(group_id)
+        return ErrorCode.NONE if consumer is None else consumer.check_fetch(member_id, member_epoch)
+
     def delete_offsets(
         self, group_id: str, partitions: Sequence[TopicPartition]
     ) -> Outcome[list[ErrorCode]]:

@@ -48,6 +48,8 @@ class Broker:
     `listen` are further listeners ("sasl_ssl://0.0.0.0:0"). `tls_cert`, `tls_key`, `tls_client_ca`
     are files in PEM. `users` are passwords by name, `sasl_mechanisms` what is offered for them,
     `oauth` what tokens must be (jwks, issuer, audience, principal_claim); docs/security.md.
+    `consumer_groups` sets session_timeout_ms, heartbeat_interval_ms and assignment_interval_ms of
+    groups of the new protocol (group.protocol=consumer), which are Kafka's if not given.
     `failpoints`: what OTTLA_FAILPOINTS is set to (see `ottla.ports.failpoints`), for tests.
 
     Attributes: `bootstrap_servers` for any Kafka client, `host`, `port`, `data_dir`, `pid`;
@@ -78,6 +80,7 @@ class Broker:
         allow_plaintext_passwords: bool = False,
         oauth: Mapping[str, str] | None = None,
         max_reauth_ms: int = 0,
+        consumer_groups: Mapping[str, int] | None = None,
     ) -> None:
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self.host = host
@@ -93,6 +96,7 @@ class Broker:
             "authorizer": authorizer,
             "super_users": list(super_users),
             "allow_everyone_if_no_acl_found": allow_everyone_if_no_acl_found,
+            "consumer_groups": dict(consumer_groups or {}),
         }
         self._protocol = security_protocol.lower()
         self._listen = list(listen)

@@ -22,6 +22,7 @@ import msgspec
 
 from ottla.broker.broker import Broker
 from ottla.broker.config import BrokerConfig, Durability
+from ottla.coordinator.consumer_groups import ConsumerGroupConfig
 from ottla.log.recovery import Recovered
 from ottla.ports.clock import RealClock
 from ottla.ports.disk import RealDisk
@@ -47,7 +48,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     without one); port 0 is any free port. `advertise` are those that clients are told to connect
     to, where they are others. `stop_with_stdin`: stop when standard input is closed, which
     a parent process does by ending, however it ends. `authorizer`, `super_users` ("User:admin")
-    and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs.
+    and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs; `consumer_groups` are those
+    named group.consumer.*.
     """
 
     data_dir: str
@@ -62,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     authorizer: bool = False
     super_users: tuple[str, ...] = ()
     allow_everyone_if_no_acl_found: bool = False
+    consumer_groups: ConsumerGroupConfig = ConsumerGroupConfig()
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -164,6 +167,7 @@ def broker_config(options: Options, listener: Listener) -> BrokerConfig:
         authorizer=options.authorizer,
         super_users=options.super_users,
         allow_everyone_if_no_acl_found=options.allow_everyone_if_no_acl_found,
+        consumer_groups=options.consumer_groups,
     )
 
 

@@ -2,9 +2,11 @@
 
 Behaviour: the offsets are the group's once they are durable, which is before the answer. A member
 commits for its generation; without a generation only a group without members takes offsets. A
-commit keeps the member's session like a heartbeat.
-Versions: v6 leader epochs, v7 static members, v9 GROUP_ID_NOT_FOUND where older versions hear
-ILLEGAL_GENERATION, v10 topics by id.
+commit keeps the member's session like a heartbeat. In a group of the new protocol the member's
+epoch takes the generation's place; one that is too old for a partition is STALE_MEMBER_EPOCH
+(KIP-1251).
+Versions: v6 leader epochs, v7 static members, v9 members of the new protocol, and
+GROUP_ID_NOT_FOUND where older versions hear ILLEGAL_GENERATION, v10 topics by id.
 Divergences: the retention time of v2-4 is not looked at, for offsets do not expire.
 """
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ottla.broker.catalog import Topic
     from ottla.broker.request import Request
 
-_GROUP_ID_NOT_FOUND_VERSION = 9
+_EPOCHS_VERSION = 9
 _TOPIC_ID_VERSION = 10
 _Placed = tuple[OffsetToCommit, OffsetCommitResponsePartition]
 
@@ -95,9 +97,10 @@ def _commit(
         offsets,
         broker.clock.now_ms(),
         broker.clock.monotonic_ms(),
+        knows_epochs=request.version >= _EPOCHS_VERSION,
     )
     broker.commit(outcome.records)
-    if request.version >= _GROUP_ID_NOT_FOUND_VERSION:
+    if request.version >= _EPOCHS_VERSION:
         return outcome.reply
     return [
         ErrorCode.ILLEGAL_GENERATION if code is ErrorCode.GROUP_ID_NOT_FOUND else code

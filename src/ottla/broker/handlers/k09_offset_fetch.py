@@ -4,8 +4,8 @@ Behaviour: the committed offsets of partitions, or of all that have one (null to
 there is none, also for a group that does not exist. What is shown is durable: the answer waits for
 it. Pending offsets of a transaction are never shown; with RequireStable (v7+) a partition that has
 one is answered UNSTABLE_OFFSET_COMMIT, and the client asks again (KIP-447).
-Versions: v5 leader epochs, v8 several groups, v9 member id and epoch (of the new protocol: a
-classic group does not look at them), v10 topics by id.
+Versions: v5 leader epochs, v8 several groups, v9 member id and epoch (of the new protocol:
+STALE_MEMBER_EPOCH, UNKNOWN_MEMBER_ID; a classic group does not look at them), v10 topics by id.
 Divergences: none.
 """
 
@@ -53,12 +53,14 @@ def handle(broker: "Broker", request: "Request[OffsetFetchRequest]") -> None:
         request.respond(OffsetFetchResponse(topics=topics))
         return
     fetch_group = _fetch_by_name if request.version < _TOPIC_ID_VERSION else _fetch_by_id
-    groups = [
-        OffsetFetchResponseGroup(
-            group.group_id, topics=fetch_group(broker, group, body.require_stable)
-        )
-        for group in body.groups
-    ]
+    groups = []
+    for group in body.groups:
+        error = broker.groups.check_fetch(group.group_id, group.member_id, group.member_epoch)
+        if error is ErrorCode.NONE:
+            found_topics = fetch_group(broker, group, body.require_stable)
+            groups.append(OffsetFetchResponseGroup(group.group_id, topics=found_topics))
+        else:
+            groups.append(OffsetFetchResponseGroup(group.group_id, error_code=error))
     request.respond(OffsetFetchResponse(groups=groups))
 
 

@@ -1,6 +1,7 @@
 """DescribeGroups: v0-6.
 
-Behaviour: state, protocol and members of groups; protocol and metadata of stable groups only.
+Behaviour: state, protocol and members of classic groups; protocol and metadata of stable ones only.
+A group of the new protocol is told by ConsumerGroupDescribe; here there is none of that id.
 Versions: v3 authorized operations, v4 static members, v6 GROUP_ID_NOT_FOUND for a group that does
 not exist, which older versions see as Dead (KIP-1043).
 Divergences: none.
@@ -33,7 +34,12 @@ def handle(broker: "Broker", request: "Request[DescribeGroupsRequest]") -> None:
     groups = []
     for group_id in request.body.groups:
         found = broker.groups.describe(group_id)
-        described = _described(found) if found else _not_found(group_id, request.version)
+        if found is not None:
+            described = _described(found)
+        elif broker.groups.consumer.get(group_id) is not None:
+            described = _not_found(group_id, "is not a classic group", request.version)
+        else:
+            described = _not_found(group_id, "not found", request.version)
         if request.body.include_authorized_operations and not described.error_code:
             operations = request.access.operations(ResourceType.GROUP, group_id)
             described.authorized_operations = operations
@@ -51,11 +57,11 @@ def _described(found: GroupDescription) -> DescribedGroup:
     )
 
 
-def _not_found(group_id: str, version: int) -> DescribedGroup:
+def _not_found(group_id: str, why: str, version: int) -> DescribedGroup:
     dead = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
     if version >= _NOT_FOUND_VERSION:
         dead.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-        dead.error_message = f"Group {group_id} not found."
+        dead.error_message = f"Group {group_id} {why}."
     return dead
 
 
