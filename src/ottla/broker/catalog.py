@@ -209,9 +209,8 @@ class Catalog:
         configs = self.configs.in_force(topic.configs)
         topic.configs_in_force = configs
         topic.message_bytes_max = int(configs.get("max.message.bytes", MESSAGE_BYTES_MAX))
-        if "segment.bytes" in configs:
-            for partition in topic.partitions:
-                partition.segment_bytes = int(configs["segment.bytes"])
+        for partition in topic.partitions:
+            partition.configure(configs)
 
     def _apply_configs(self, record: ConfigsRecord) -> None:
         self.configs.apply(record)
