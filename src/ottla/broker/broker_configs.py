@@ -179,7 +179,7 @@ BROKER_CONFIGS = by_name(
 
 
 def static_configs(config: BrokerConfig, directory: str) -> dict[str, str]:
-    """How the broker was started."""
+    """How the broker was started, where that is not Kafka's default."""
     address = f"PLAINTEXT://{config.host}:{config.port}"
     settings = {
         "broker.id": str(config.node_id),
@@ -196,7 +196,9 @@ def static_configs(config: BrokerConfig, directory: str) -> dict[str, str]:
     }
     if config.segment_bytes is not None:
         settings["log.segment.bytes"] = str(config.segment_bytes)
-    return settings
+    return {
+        name: value for name, value in settings.items() if value != BROKER_CONFIGS[name].default
+    }
 
 
 def check_broker_configs(changed: Mapping[str, str | None]) -> None:

@@ -88,7 +88,7 @@ class Catalog:
         self._ran_on: str | None = None  # the boot id of the run that was not closed
         self.version = 0
         self.configs = DynamicConfigs(static_configs)
-        self.features = Features()
+        self.features = Features(self.configs.node)
         self._store = store
         self._rng = rng
         self._by_name: dict[str, Topic] = {}

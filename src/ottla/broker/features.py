@@ -16,7 +16,7 @@ METADATA_VERSION = "metadata.version"
 TRANSACTION_VERSION = "transaction.version"
 GROUP_VERSION = "group.version"
 _METADATA_LEVELS = (7, 30)  # 3.3-IV3 to 4.3-IV0
-_UPGRADE, _SAFE_DOWNGRADE, _UNSAFE_DOWNGRADE = 1, 2, 3
+UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE = 1, 2, 3
 _INITIAL_EPOCH = 1
 
 
@@ -38,13 +38,15 @@ def supported() -> dict[str, tuple[int, int]]:
 class Features:
     """The finalised levels."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str) -> None:
+        """`node`: the number of this node, for Kafka's words."""
+        self._node = node
         self.epoch = _INITIAL_EPOCH
-        self._levels: dict[str, int] = {}
+        self.levels: dict[str, int] = {}
 
     def level(self, name: str) -> int:
         """The finalised level; 0: not in use."""
-        return self._levels.get(name, supported().get(name, (0, 0))[1])
+        return self.levels.get(name, supported().get(name, (0, 0))[1])
 
     def finalized(self) -> dict[str, int]:
         """The levels of all features in use."""
@@ -53,10 +55,11 @@ class Features:
 
     def update(self, updates: list[tuple[str, int, int]]) -> FeaturesRecord:
         """The record of new levels: name, level, type of upgrade. Raises KafkaError."""
-        levels = dict(self._levels)
+        levels = dict(self.levels)
         for name, level, upgrade_type in updates:
             self._check(name, level, upgrade_type)
-            levels[name] = level
+            if level != self.level(name):
+                levels[name] = level
         return FeaturesRecord(levels, self.epoch + 1)
 
     def _check(self, name: str, level: int, upgrade_type: int) -> None:
@@ -71,30 +74,32 @@ class Features:
             raise _refused(f"Invalid update version {level} for feature {name}. {reason}")
 
     def _refusal(self, name: str, level: int, upgrade_type: int) -> str:
-        if upgrade_type not in (_UPGRADE, _SAFE_DOWNGRADE, _UNSAFE_DOWNGRADE):
+        if upgrade_type not in (UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE):
             return "The controller does not support the given upgrade type."
         if level < 0:
             return "A feature version cannot be less than 0."
         levels = supported().get(name)
+        if levels is None and level == 0:
+            return f"Feature {name} not found."
         if levels is None:
-            return "This broker does not support this feature."
+            return f"Local controller {self._node} does not support this feature."
         if not levels[0] <= level <= levels[1]:
-            return f"This broker only supports versions {levels[0]}-{levels[1]}"
-        if level < self.level(name) and upgrade_type == _UPGRADE:
+            return f"Local controller {self._node} only supports versions {levels[0]}-{levels[1]}"
+        if level < self.level(name) and upgrade_type == UPGRADE:
             return (
                 "Can't downgrade the version of this feature without setting the upgrade type to "
                 "either safe or unsafe downgrade."
             )
-        if level > self.level(name) and upgrade_type != _UPGRADE:
+        if level > self.level(name) and upgrade_type != UPGRADE:
             return "Can't downgrade to a newer version."
         return ""
 
     def apply(self, record: FeaturesRecord) -> None:
-        self._levels, self.epoch = record.levels, record.epoch
+        self.levels, self.epoch = record.levels, record.epoch
 
     def snapshot(self) -> list[FeaturesRecord]:
         """The records that rebuild this state."""
-        return [FeaturesRecord(self._levels, self.epoch)] if self._levels else []
+        return [FeaturesRecord(self.levels, self.epoch)] if self.levels else []
 
 
 def _refused(reason: str) -> KafkaError:

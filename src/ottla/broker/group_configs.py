@@ -16,7 +16,9 @@ _BOOLEAN, _STRING, _INT, _LIST = (
     ConfigType.INT,
     ConfigType.LIST,
 )
-_DURATION = re.compile(r"by_duration:-?P(?=.)(-?\d+D)?(T(?=.)(-?\d+H)?(-?\d+M)?(-?\d+(\.\d+)?S)?)?")
+_DURATION = re.compile(
+    r"by_duration:-?P(?=.)(-?\d+D)?(T(?=.)(-?\d+H)?(-?\d+M)?(-?\d+(\.\d+)?S)?)?", re.IGNORECASE
+)
 _METRICS_INTERVAL_MS_MIN, _METRICS_INTERVAL_MS_MAX = 100, 3_600_000
 _PATTERN_LENGTH_MAX = 1_000
 _MATCHED = (
@@ -30,7 +32,7 @@ _MATCHED = (
 
 
 def _offset_reset(value: str) -> str:
-    if value in ("earliest", "latest") or _DURATION.fullmatch(value, re.IGNORECASE):
+    if value in ("earliest", "latest") or _DURATION.fullmatch(value):
         return ""
     return (
         f"Invalid value `{value}` for configuration share.auto.offset.reset. The value must be "

@@ -75,6 +75,10 @@ class Disk(Protocol):
         """How much more can be written."""
         ...
 
+    def total_bytes(self) -> int:
+        """How large the volume is that this directory is on."""
+        ...
+
     def describe(self, path: str) -> str:
         """The path as a person finds it, for messages."""
         ...
@@ -225,6 +229,10 @@ class RealDisk:
     def free_bytes(self) -> int:
         free = os.fstatvfs(self._lock)
         return free.f_bavail * free.f_frsize
+
+    def total_bytes(self) -> int:
+        volume = os.fstatvfs(self._lock)
+        return volume.f_blocks * volume.f_frsize
 
     def describe(self, path: str) -> str:
         return str(self._root / path)

@@ -331,6 +331,9 @@ class SimulatedDisk:
     def free_bytes(self) -> int:
         return self.free
 
+    def total_bytes(self) -> int:
+        return self.free
+
     def describe(self, path: str) -> str:
         return f"simulated disk:{path}"
 

@@ -5,6 +5,8 @@ asked for and not there is made when the request and the broker's settings allow
 then waits until it is durable, so that a client never sees LEADER_NOT_AVAILABLE.
 With an authorizer, topics that the principal may not describe are TOPIC_AUTHORIZATION_FAILED when
 they are asked for and left out when all are, and to make one takes CREATE (KIP-277).
+Divergences: a name that only its collision with another forbids is INVALID_TOPIC_EXCEPTION at once;
+Kafka says UNKNOWN_TOPIC_OR_PARTITION.
 Versions: v0 empty list means all, from v1 null does; v4 may refuse auto-creation; v8 authorized
 operations (KIP-430), the cluster's until v10; v10 topic ids in
 the answer, in the request usable from v12; v13 top-level error.
@@ -15,6 +17,7 @@ from uuid import UUID
 
 from ottla.broker.access import NOT_ASKED_FOR
 from ottla.broker.authorizer import Operation, ResourceType
+from ottla.broker.catalog import INTERNAL_TOPICS
 from ottla.broker.registry import api
 from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -49,11 +52,12 @@ def handle(broker: "Broker", request: "Request[MetadataRequest]") -> None:
         may_create = broker.config.auto_create_topics and (
             request.version < 4 or body.allow_auto_topic_creation
         )
+        once = {(wanted.name, wanted.topic_id): wanted for wanted in body.topics}
         topics = [
             _find(broker, request, wanted, may_create)
             if request.version >= _BY_ID_VERSION or _is_by_name(wanted)
-            else _failed("", wanted.topic_id, ErrorCode.INVALID_REQUEST)
-            for wanted in body.topics
+            else _failed(wanted.name or "", _NO_ID, ErrorCode.INVALID_REQUEST)
+            for wanted in once.values()
         ]
     host, port = request.advertised
     request.respond(
@@ -101,11 +105,27 @@ def _find(
             broker.check_disk_space()
             broker.commit([broker.catalog.create(name, broker.config.num_partitions)])
         except KafkaError as error:
-            return _failed(name, _NO_ID, error.code)
+            return _absent(request, name, error.code)
         topic = broker.catalog.topic(name)
     if topic is None:
-        return _failed(name, _NO_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return _absent(request, name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     return _describe(broker, request, topic)
+
+
+def _absent(
+    request: "Request[MetadataRequest]", name: str, code: ErrorCode
+) -> MetadataResponseTopic:
+    """A topic that is not there; what the principal may do to it is told all the same."""
+    described = _failed(name, _NO_ID, code)
+    described.is_internal = name in INTERNAL_TOPICS
+    described.topic_authorized_operations = _operations(request, name)
+    return described
+
+
+def _operations(request: "Request[MetadataRequest]", name: str) -> int:
+    if not request.body.include_topic_authorized_operations:
+        return NOT_ASKED_FOR
+    return request.access.operations(ResourceType.TOPIC, name)
 
 
 def _failed(name: str | None, topic_id: UUID, code: ErrorCode) -> MetadataResponseTopic:
@@ -120,6 +140,7 @@ def _describe(
         error_code=ErrorCode.NONE,
         name=topic.name,
         topic_id=topic.topic_id,
+        is_internal=topic.name in INTERNAL_TOPICS,
         partitions=[
             MetadataResponsePartition(
                 error_code=ErrorCode.NONE,
@@ -132,9 +153,5 @@ def _describe(
             )
             for index in range(len(topic.partitions))
         ],
-        topic_authorized_operations=(
-            request.access.operations(ResourceType.TOPIC, topic.name)
-            if request.body.include_topic_authorized_operations
-            else NOT_ASKED_FOR
-        ),
+        topic_authorized_operations=_operations(request, topic.name),
     )

@@ -1,8 +1,7 @@
 """ApiVersions: v0-4.
 
-Behaviour: tells what is served, computed from the registrations, and the finalised features.
-`transaction.version` 2 lets clients use KIP-890: an epoch per transaction, implicit adding of
-partitions.
+Behaviour: tells what is served, computed from the registrations, and the finalised features
+(`ottla.broker.features`).
 Versions: v3 flexible, with features; features with minimum 0 only from v4 on (KAFKA-17011). The
 header of the answer is version 0 always. A version that is not known is answered in version 0 with
 UNSUPPORTED_VERSION, in `Broker.handle`.
@@ -11,6 +10,7 @@ UNSUPPORTED_VERSION, in `Broker.handle`.
 import re
 from typing import TYPE_CHECKING
 
+from ottla.broker.features import supported
 from ottla.broker.handlers import advertised
 from ottla.broker.registry import api
 from ottla.ports.errors import ErrorCode
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
-_TRANSACTION_VERSION = 2
+_FROM_ZERO_VERSION = 4
 
 
 @api(18, 0, 4)
@@ -38,24 +38,19 @@ def handle(broker: "Broker", request: "Request[ApiVersionsRequest]") -> None:
     ):
         request.respond_now(ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST))
         return
-    supported = []
-    if request.version >= 4:
-        supported.append(
-            SupportedFeatureKey(
-                name="transaction.version", min_version=0, max_version=_TRANSACTION_VERSION
-            )
-        )
+    features = broker.catalog.features
     request.respond_now(
         ApiVersionsResponse(
             api_keys=advertised(),
-            supported_features=supported,
-            finalized_features_epoch=1,
+            supported_features=[
+                SupportedFeatureKey(name=name, min_version=least, max_version=most)
+                for name, (least, most) in sorted(supported().items())
+                if least > 0 or request.version >= _FROM_ZERO_VERSION
+            ],
+            finalized_features_epoch=features.epoch,
             finalized_features=[
-                FinalizedFeatureKey(
-                    name="transaction.version",
-                    max_version_level=_TRANSACTION_VERSION,
-                    min_version_level=_TRANSACTION_VERSION,
-                )
+                FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
+                for name, level in sorted(features.finalized().items())
             ],
         )
     )

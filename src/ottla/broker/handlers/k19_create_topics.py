@@ -1,7 +1,7 @@
 """CreateTopics: v2-7.
 
 Behaviour: makes topics; each has its own answer, durable before it is given. `validate_only` makes
-nothing. A replica assignment may name this node only.
+nothing. A replica assignment may name this node only, and there is one replica of everything.
 Versions: v4 takes -1 for the default partition count and replication factor (KIP-464), v5 answers
 configs and counts, v7 the topic id.
 """
@@ -10,11 +10,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ottla.broker.alter_configs import error_text
+from ottla.broker.assignments import check_assignment
 from ottla.broker.catalog import TopicRecord
 from ottla.broker.registry import api
 from ottla.broker.topic_configs import TOPIC_CONFIGS
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.create_topics import (
+    CreatableReplicaAssignment,
     CreatableTopic,
     CreatableTopicConfigs,
     CreatableTopicResult,
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _DEFAULT = -1
-_SOURCE_TOPIC, _SOURCE_DEFAULT = 1, 5
 
 
 @api(19, 2, 7)
@@ -43,7 +45,7 @@ def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
         except KafkaError as error:
             results.append(
                 CreatableTopicResult(
-                    name=topic.name, error_code=error.code, error_message=error.message
+                    name=topic.name, error_code=error.code, error_message=error_text(error)
                 )
             )
     request.respond(CreateTopicsResponse(topics=results))
@@ -52,58 +54,89 @@ def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
 def _create(
     broker: "Broker", topic: CreatableTopic, *, validate_only: bool
 ) -> CreatableTopicResult:
-    count = _partition_count(broker, topic)
+    nulls = [one.name for one in topic.configs if one.value is None]
     configs = {one.name: one.value for one in topic.configs if one.value is not None}
-    record = broker.catalog.create(topic.name, count, configs)
+    broker.catalog.check_new(topic.name, {} if nulls else configs)
+    if nulls:
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {nulls[0]}"
+        )
+    record = broker.catalog.create(topic.name, _partition_count(broker, topic), configs)
     if not validate_only:
         broker.check_disk_space()
         broker.commit([record])
-    return _result(record)
+    return _result(broker, record)
 
 
 def _partition_count(broker: "Broker", topic: CreatableTopic) -> int:
     """How many partitions are asked for. Raises KafkaError."""
     if topic.assignments:
-        if topic.num_partitions != _DEFAULT or topic.replication_factor != _DEFAULT:
-            raise KafkaError(
-                ErrorCode.INVALID_REQUEST,
-                "partitions and replication factor are not given together with an assignment",
-            )
-        indexes = sorted(one.partition_index for one in topic.assignments)
-        if indexes != list(range(len(indexes))) or any(
-            one.broker_ids != [broker.node_id] for one in topic.assignments
-        ):
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"partitions are numbered from 0 and live on node {broker.node_id}",
-            )
-        return len(indexes)
-    if topic.replication_factor not in (_DEFAULT, 1):
+        if topic.replication_factor != _DEFAULT:
+            raise _invalid("replication factor")
+        if topic.num_partitions != _DEFAULT:
+            raise _invalid("numPartitions")
+        return _assigned(broker, topic.assignments)
+    if topic.replication_factor < _DEFAULT or topic.replication_factor == 0:
         raise KafkaError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {topic.replication_factor} time(s): "
-            "there is one broker, and it does not replicate",
+            "Replication factor must be larger than 0, or -1 to use the default value.",
         )
-    return (
-        broker.config.num_partitions if topic.num_partitions == _DEFAULT else topic.num_partitions
+    count = topic.num_partitions
+    if topic.replication_factor > 1 and (count > 0 or count == _DEFAULT):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {topic.replication_factor} time(s): The target "
+            f"replication factor of {topic.replication_factor} cannot be reached because only 1 "
+            "broker(s) are registered or some brokers have all their log directories cordoned.",
+        )
+    return broker.config.num_partitions if count == _DEFAULT else count
+
+
+def _assigned(broker: "Broker", assignments: list[CreatableReplicaAssignment]) -> int:
+    """How many partitions are assigned by hand. Raises KafkaError."""
+    indexes = set[int]()
+    for one in assignments:
+        if one.partition_index in indexes:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Found multiple manual partition assignments for partition {one.partition_index}",
+            )
+        check_assignment(one.broker_ids, broker.node_id)
+        indexes.add(one.partition_index)
+    if indexes != set(range(len(indexes))):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "partitions should be a consecutive 0-based integer sequence",
+        )
+    return len(indexes)
+
+
+def _invalid(what: str) -> KafkaError:
+    return KafkaError(
+        ErrorCode.INVALID_REQUEST,
+        f"A manual partition assignment was specified, but {what} was not set to -1.",
     )
 
 
-def _result(record: TopicRecord) -> CreatableTopicResult:
+def _result(broker: "Broker", record: TopicRecord) -> CreatableTopicResult:
+    configs = []
+    for name in sorted(TOPIC_CONFIGS):
+        value = broker.catalog.configs.topic_value(name, record.configs)
+        configs.append(
+            CreatableTopicConfigs(
+                name=name,
+                value=value.value,
+                read_only=False,
+                config_source=value.source,
+                is_sensitive=False,
+            )
+        )
     return CreatableTopicResult(
         name=record.name,
         topic_id=UUID(bytes=record.topic_id),
         error_code=ErrorCode.NONE,
+        error_message=None,
         num_partitions=record.partition_count,
         replication_factor=1,
-        configs=[
-            CreatableTopicConfigs(
-                name=name,
-                value=record.configs.get(name, definition.default),
-                read_only=False,
-                config_source=_SOURCE_TOPIC if name in record.configs else _SOURCE_DEFAULT,
-                is_sensitive=False,
-            )
-            for name, definition in TOPIC_CONFIGS.items()
-        ],
+        configs=configs,
     )

@@ -1,0 +1,257 @@
+"""Altering configs: what AlterConfigs and IncrementalAlterConfigs have in common.
+
+A change of one resource is looked at as a whole, in Kafka's order: the request's own faults, then
+the resource's name, then what its configs would be together, last whether a topic is there. The
+result is the record that makes it so, or the KafkaError that Kafka answers; nothing is changed
+here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ottla.broker.broker_configs import BROKER_CONFIGS, check_broker_configs
+from ottla.broker.catalog import CatalogRecord, check_topic_name
+from ottla.broker.configs import ConfigDefinition, ConfigType, ResourceType
+from ottla.broker.dynamic_configs import CLUSTER, ConfigsRecord
+from ottla.broker.group_configs import (
+    GROUP_CONFIGS,
+    check_client_metrics_configs,
+    check_group_configs,
+)
+from ottla.broker.topic_configs import TOPIC_CONFIGS, check_topic_configs
+from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.limits import CONFIG_RESOURCES_MAX, CONFIG_VALUE_LENGTH_MAX, CONFIGS_MAX
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+_DEFINITIONS = {
+    ResourceType.TOPIC: TOPIC_CONFIGS,
+    ResourceType.BROKER: BROKER_CONFIGS,
+    ResourceType.GROUP: GROUP_CONFIGS,
+    # In Kafka neither APPEND nor SUBTRACT knows the configs of client metrics.
+    ResourceType.CLIENT_METRICS: {},
+}
+
+
+class Operation(IntEnum):
+    """What IncrementalAlterConfigs does to a config."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+_OPERATIONS = frozenset(Operation)
+
+
+class Change(Protocol):
+    """One config of a request of either kind."""
+
+    name: str
+    value: str | None
+
+
+class Resource(Protocol):
+    """One resource of a request of either kind."""
+
+    resource_type: int
+    resource_name: str
+
+
+R = TypeVar("R", bound=Resource)
+
+
+def altered(
+    broker: "Broker",
+    resources: Sequence[R],
+    record_of: Callable[[R], CatalogRecord],
+    *,
+    validate_only: bool,
+) -> list[tuple[R, KafkaError | None]]:
+    """Alter each resource by its record, or say why not."""
+    times = Counter((one.resource_type, one.resource_name) for one in resources)
+    answers: list[tuple[R, KafkaError | None]] = []
+    for resource in resources:
+        try:
+            if times[resource.resource_type, resource.resource_name] > 1:
+                raise _invalid("Each resource must appear at most once.")
+            record = record_of(resource)
+            if not validate_only:
+                broker.check_disk_space()
+                broker.commit([record])
+            answers.append((resource, None))
+        except KafkaError as error:
+            answers.append((resource, error))
+    return answers
+
+
+def replaced(broker: "Broker", kind: int, name: str, changes: Sequence[Change]) -> CatalogRecord:
+    """The record of a resource with these configs and no others. Raises KafkaError."""
+    resource_type = _check_request(broker, kind, name, changes)
+    configs = {change.name: change.value or "" for change in changes}
+    return _record(broker, resource_type, name, configs, configs)
+
+
+def incremented(
+    broker: "Broker", kind: int, name: str, changes: Sequence[Change], operations: Sequence[int]
+) -> CatalogRecord:
+    """The record of a resource whose configs were changed by these. Raises KafkaError."""
+    values = [
+        change
+        for change, operation in zip(changes, operations, strict=True)
+        if operation != Operation.DELETE
+    ]
+    resource_type = _check_request(broker, kind, name, changes, values)
+    configs, changed = dict(_set_on(broker, resource_type, name)), dict[str, str | None]()
+    for change, operation in zip(changes, operations, strict=True):
+        if operation not in _OPERATIONS:
+            raise _unknown_operation(resource_type, operation)
+        if operation == Operation.DELETE:
+            configs.pop(change.name, None)
+            changed[change.name] = None
+            continue
+        value = change.value or ""
+        if operation != Operation.SET:
+            value = _combined(resource_type, Operation(operation), change.name, configs, value)
+        configs[change.name] = changed[change.name] = value
+    return _record(broker, resource_type, name, configs, changed)
+
+
+def _check_request(
+    broker: "Broker",
+    kind: int,
+    name: str,
+    changes: Sequence[Change],
+    values: Sequence[Change] | None = None,
+) -> ResourceType:
+    """What is wrong whatever the resource holds; `values`: the changes that must have one."""
+    if kind not in _DEFINITIONS:
+        raise _invalid(f"Unknown resource type {kind}")
+    if len({change.name for change in changes}) < len(changes):
+        raise _invalid("Error due to duplicate config keys")
+    values = changes if values is None else values
+    nulls = [change.name for change in values if change.value is None]
+    if nulls:
+        raise _invalid(f"Null value not supported for : {','.join(nulls)}")
+    if kind == ResourceType.BROKER and name != CLUSTER:
+        check_node_id(name, broker.node_id, "Node id", f"{broker.node_id}")
+    for change in values:
+        if len(change.name) + len(change.value or "") > CONFIG_VALUE_LENGTH_MAX:
+            raise KafkaError(
+                ErrorCode.INVALID_CONFIG,
+                f"A config is at most {CONFIG_VALUE_LENGTH_MAX} characters long",
+            )
+    return ResourceType(kind)
+
+
+def check_node_id(name: str, node_id: int, what: str, expected: str) -> None:
+    """Raise KafkaError unless `name` is this node's number."""
+    try:
+        number = int(name)
+    except ValueError:
+        raise _invalid(f"{what} must be an integer, but it is: {name}") from None
+    if number != node_id:
+        raise _invalid(f"Unexpected broker id, expected {expected}, but received {name}")
+
+
+def _set_on(broker: "Broker", kind: ResourceType, name: str) -> Mapping[str, str]:
+    if kind is ResourceType.TOPIC:
+        topic = broker.catalog.topic(name)
+        return topic.configs if topic is not None else {}
+    return broker.catalog.configs.of(kind, name)
+
+
+def _combined(
+    kind: ResourceType, operation: Operation, name: str, configs: Mapping[str, str], value: str
+) -> str:
+    """A list with some words more, or less."""
+    definition = _DEFINITIONS[kind].get(name)
+    if definition is None or definition.type is not ConfigType.LIST:
+        raise _not_a_list(kind, operation, name, definition)
+    words = [word for word in configs.get(name, definition.default or "").split(",") if word]
+    for word in value.split(","):
+        if operation is Operation.APPEND and word not in words:
+            words.append(word)
+        elif operation is Operation.SUBTRACT and word in words:
+            words.remove(word)
+    return ",".join(words)
+
+
+def _not_a_list(
+    kind: ResourceType, operation: Operation, name: str, definition: ConfigDefinition | None
+) -> KafkaError:
+    if kind is not ResourceType.BROKER:
+        text = f"Can't {operation.name} to key {name} because its type is not LIST."
+    elif definition is None:
+        text = f"Unknown config name: {name}"
+    else:
+        text = f"Config value {operation.name.lower()} is not allowed for config key: {name}"
+    return KafkaError(ErrorCode.INVALID_CONFIG, text)
+
+
+def _unknown_operation(kind: ResourceType, operation: int) -> KafkaError:
+    """Which only the configs of brokers refuse in Kafka; for the others it fails on the number."""
+    if kind is ResourceType.BROKER:
+        return _invalid(f"Unknown operations type {operation}")
+    return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+
+
+def _record(
+    broker: "Broker",
+    kind: ResourceType,
+    name: str,
+    configs: dict[str, str],
+    changed: Mapping[str, str | None],
+) -> CatalogRecord:
+    """The record of the resource with these configs, of which `changed` are new."""
+    catalog = broker.catalog
+    if kind is ResourceType.TOPIC:
+        if not name:
+            raise _invalid("Default topic resources are not allowed.")
+        check_topic_name(name)
+        check_topic_configs(configs)
+        topic = catalog.topic(name)
+        if topic is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist."
+            )
+        return catalog.alter(topic, configs=configs)
+    if kind is ResourceType.BROKER:
+        check_broker_configs(changed)
+    elif kind is ResourceType.GROUP:
+        if not name:
+            raise _invalid("Default group resources are not allowed.")
+        check_group_configs(configs)
+    else:
+        check_client_metrics_configs(name, configs)
+    _check_room(broker, kind, name, configs)
+    return ConfigsRecord(kind, name, configs)
+
+
+def _check_room(
+    broker: "Broker", kind: ResourceType, name: str, configs: Mapping[str, str]
+) -> None:
+    """Groups need not exist and a broker's names need not be known: their number is bounded."""
+    configured = broker.catalog.configs.names(kind)
+    if len(configs) > CONFIGS_MAX or (
+        name not in configured and len(configured) >= CONFIG_RESOURCES_MAX
+    ):
+        raise KafkaError(ErrorCode.POLICY_VIOLATION, "There is no room for more configs.")
+
+
+def error_code(error: KafkaError | None) -> ErrorCode:
+    """The code of an answer."""
+    return ErrorCode.NONE if error is None else error.code
+
+
+def error_text(error: KafkaError | None) -> str | None:
+    """The text of an answer; an error that has none to add to its code has none."""
+    return None if error is None or error.message == error.code.name else error.message
+
+
+def _invalid(text: str) -> KafkaError:
+    return KafkaError(ErrorCode.INVALID_REQUEST, text)
