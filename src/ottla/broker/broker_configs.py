@@ -110,6 +110,12 @@ _FIXED = (
         "How long the text beside a committed offset may be.",
     ),
     _fixed(
+        _BOOLEAN,
+        "transaction.two.phase.commit.enable",
+        "false",
+        "Whether clients may have transactions that never time out.",
+    ),
+    _fixed(
         _INT,
         "transaction.max.timeout.ms",
         limits.TRANSACTION_TIMEOUT_MS_MAX,
@@ -189,6 +195,7 @@ def static_configs(config: BrokerConfig, directory: str) -> dict[str, str]:
         "log.dirs": directory,
         "num.partitions": str(config.num_partitions),
         "auto.create.topics.enable": str(config.auto_create_topics).lower(),
+        "transaction.two.phase.commit.enable": str(config.two_phase_commit).lower(),
         "group.initial.rebalance.delay.ms": str(config.group_initial_rebalance_delay_ms),
         "group.consumer.session.timeout.ms": str(config.consumer_groups.session_timeout_ms),
         "group.consumer.heartbeat.interval.ms": str(config.consumer_groups.heartbeat_interval_ms),

@@ -16,6 +16,7 @@ class BrokerConfig:
     `host` and `port` are what clients are told to connect to. `durability`: "fsync" answers
     acks=all after an fsync; "os" after the write, so that a power cut may lose what was answered.
     With `authorizer`, ACLs decide who may do what, and `super_users` ("User:admin") may do all.
+    `two_phase_commit`: clients may have transactions that never time out (KIP-939).
     `boot_id` differs after each start of the machine; "" when that cannot be told.
     """
 
@@ -26,10 +27,11 @@ class BrokerConfig:
     auto_create_topics: bool = True
     durability: Durability = "fsync"
     boot_id: str = ""
+    two_phase_commit: bool = False
     group_initial_rebalance_delay_ms: int = 0
+    consumer_groups: ConsumerGroupConfig = field(default_factory=ConsumerGroupConfig)
     connections_max_reauth_ms: int = 0
     checkpoint_bytes: int = CHECKPOINT_BYTES
-    consumer_groups: ConsumerGroupConfig = field(default_factory=ConsumerGroupConfig)
     journal_allocate_bytes: int = JOURNAL_ALLOCATE_BYTES
     segment_bytes: int | None = None
     retention_check_interval_ms: int = 300_000

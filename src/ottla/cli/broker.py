@@ -58,6 +58,14 @@ Partitions = Annotated[
         min=1, max=10_000, metavar="N", help="Partitions of a topic made without a number."
     ),
 ]
+TwoPhaseCommit = Annotated[
+    bool,
+    typer.Option(
+        "--two-phase-commit",
+        help="Let clients have transactions that never time out, as part of another system's "
+        "two-phase commit (KIP-939).",
+    ),
+]
 NoAutoCreate = Annotated[
     bool, typer.Option("--no-auto-create-topics", help="Do not make topics at their first use.")
 ]
@@ -95,6 +103,7 @@ def start(
     durability: When = Durability.FSYNC,
     num_partitions: Partitions = 1,
     no_auto_create_topics: NoAutoCreate = False,
+    two_phase_commit: TwoPhaseCommit = False,
     authorizer: AuthorizerOption = False,
     super_user: SuperUsers = None,
     allow_everyone_if_no_acl_found: AllowEveryone = False,
@@ -143,6 +152,7 @@ def start(
             durability=durability.value,
             num_partitions=num_partitions,
             auto_create_topics=not no_auto_create_topics,
+            two_phase_commit=two_phase_commit,
             authorizer=authorizer,
             super_users=_principals(super_user or (), authorizer),
             allow_everyone_if_no_acl_found=allow_everyone_if_no_acl_found,

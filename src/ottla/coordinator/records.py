@@ -22,6 +22,8 @@ class TransactionRecord(msgspec.Struct, tag="txn", frozen=True, array_like=True)
     transaction has touched. Times are wall clock, in milliseconds. `producer_epoch` is the one to
     use next; `last_producer_epoch` the one before it, for a retry (KIP-360), or -1.
     `fenced_producer_epoch` is the one that was shut out after a power cut, or -1.
+    `kept_producer_id` and its epoch are who began the open transaction, when another has taken it
+    over to end it (KIP-939): its batches have them, and its markers will; else -1.
     """
 
     transactional_id: str
@@ -37,6 +39,15 @@ class TransactionRecord(msgspec.Struct, tag="txn", frozen=True, array_like=True)
     last_update_timestamp_ms: int
     client_transaction_version: int
     fenced_producer_epoch: int = -1
+    kept_producer_id: int = -1
+    kept_producer_epoch: int = -1
+
+    @property
+    def identity_in_log(self) -> tuple[int, int]:
+        """Producer id and epoch in the batches of the open transaction."""
+        if self.kept_producer_id != -1:
+            return self.kept_producer_id, self.kept_producer_epoch
+        return self.producer_id, self.producer_epoch
 
 
 class TransactionalIdExpired(msgspec.Struct, tag="txn-expired", frozen=True, array_like=True):

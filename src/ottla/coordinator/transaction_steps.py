@@ -10,6 +10,9 @@ Who may take a step is decided in `transactions`; the numbers are decided here.
 - Epochs end at 32766. The next raise takes a new producer id with epoch 0; 32767 occurs only in
   the markers of that last transaction, so every epoch that a client holds can be fenced.
 - `previous_producer_id` is set while epoch 0 of such a new id stands, for a retry by the old id.
+- A transaction that is kept for its successor (KIP-939) has two identities: its batches' own, which
+  stays, and the successor's, which is raised each time that another one comes. Only the latter may
+  end it. The markers have the former's epoch + 1, whichever version ends it.
 """
 
 from collections.abc import Collection
@@ -23,11 +26,17 @@ from ottla.coordinator.records import (
     OffsetsEnded,
     TransactionRecord,
 )
-from ottla.coordinator.transaction_states import TRANSACTION_VERSION_2, TransactionState
+from ottla.coordinator.transaction_states import (
+    TRANSACTION_VERSION_2,
+    TRANSITIONS,
+    TransactionState,
+)
+from ottla.ports.invariants import invariant
 
 NO_PRODUCER_ID = -1
 NO_PRODUCER_EPOCH = -1
 NO_TIMESTAMP = -1
+NO_TIMEOUT_MS = 2_147_483_647  # of a transaction that takes part in two-phase commit (KIP-939)
 EPOCH_MAX = 32_766  # the last epoch a client is given; one more is kept for fencing it
 
 TopicPartition = tuple[str, int]
@@ -87,8 +96,31 @@ def raise_epoch(
         start_timestamp_ms=NO_TIMESTAMP,
         last_update_timestamp_ms=now_ms,
         fenced_producer_epoch=NO_PRODUCER_EPOCH,
+        kept_producer_id=NO_PRODUCER_ID,
+        kept_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [*reserved, *endings, after], after
+
+
+def keep(
+    record: TransactionRecord, timeout_ms: int, now_ms: int, producer_ids: ProducerIds
+) -> Change:
+    """InitProducerId that takes the open transaction over, to end it, and shuts out who began it.
+
+    Its time-out is never made shorter: it would be aborted at once, and may be prepared.
+    """
+    reserved, raised = _raised(record, record.producer_epoch, producer_ids)
+    producer_id, producer_epoch = record.identity_in_log
+    after = replace(
+        raised,
+        last_producer_epoch=NO_PRODUCER_EPOCH,
+        timeout_ms=max(record.timeout_ms, timeout_ms),
+        last_update_timestamp_ms=now_ms,
+        fenced_producer_epoch=NO_PRODUCER_EPOCH,
+        kept_producer_id=producer_id,
+        kept_producer_epoch=producer_epoch,
+    )
+    return [*reserved, after], after
 
 
 def extend(
@@ -147,6 +179,8 @@ def end(
         last_update_timestamp_ms=now_ms,
         client_transaction_version=transaction_version,
         fenced_producer_epoch=NO_PRODUCER_EPOCH,
+        kept_producer_id=NO_PRODUCER_ID,
+        kept_producer_epoch=NO_PRODUCER_EPOCH,
     )
     return [*reserved, *endings, after], after
 
@@ -230,6 +264,8 @@ def _endings(
     late meets a higher epoch in the partition.
     """
     producer_id = record.producer_id
+    if record.kept_producer_id != NO_PRODUCER_ID:
+        producer_id, marker_epoch = record.kept_producer_id, record.kept_producer_epoch + 1
     endings: list[CoordinatorRecord] = [
         MarkerRecord(topic, partition, producer_id, marker_epoch, commit, transaction_version)
         for topic, partition in record.partitions
@@ -237,3 +273,19 @@ def _endings(
     if record.group_ids:
         endings.append(OffsetsEnded(producer_id, record.group_ids, commit))
     return endings
+
+
+def check_transition(before: TransactionRecord, after: TransactionRecord) -> None:
+    """A transaction moves as its table says, and epochs rise; else this is a bug of ours."""
+    invariant(
+        TransactionState(after.state) in TRANSITIONS[TransactionState(before.state)],
+        "a transaction moves as its table says",
+        before=before,
+        after=after,
+    )
+    invariant(
+        before.producer_id != after.producer_id or before.producer_epoch <= after.producer_epoch,
+        "the epoch of a producer id never falls",
+        before=before,
+        after=after,
+    )

@@ -10,6 +10,9 @@ pending offsets, and the TransactionRecord with the result. The broker writes th
 which a crash keeps or loses as a whole. So there is no prepared state, nothing to finish after a
 crash, and the next transaction can begin at once.
 
+A transaction may be taken over by its producer's next instance, to be ended and not aborted, and
+it may have no time-out: then it can be part of another system's two-phase commit (KIP-939).
+
 A producer acts only with the current producer id and epoch; all others are fenced. A transaction
 that times out is aborted with a raised epoch: a producer that was only slow learns it from
 INVALID_PRODUCER_EPOCH and goes on (KIP-588), by InitProducerId with its old epoch, or with
@@ -37,26 +40,34 @@ from ottla.coordinator.records import (
     TransactionalIdExpired,
     TransactionRecord,
 )
+from ottla.coordinator.transaction_identity import (
+    claim,
+    for_writers,
+    identity_error,
+    writer_error,
+)
 from ottla.coordinator.transaction_states import (
     END_VERSION_1,
     END_VERSION_2,
     TRANSACTION_VERSION_1,
     TRANSACTION_VERSION_2,
     TRANSITIONS,
-    Claim,
     Step,
     TransactionState,
 )
 from ottla.coordinator.transaction_steps import (
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
+    NO_TIMEOUT_MS,
     Change,
     TopicPartition,
+    check_transition,
     end,
     extend,
     first_record,
     identity_before,
     identity_shut_out,
+    keep,
     raise_epoch,
     shut_out,
 )
@@ -114,11 +125,16 @@ class TransactionCoordinator:
         producer_id: int,
         producer_epoch: int,
         now_ms: int,
+        *,
+        two_phase: bool = False,
+        keep_prepared: bool = False,
     ) -> Outcome[ProducerReply]:
         """Give a producer its id and epoch, and fence all that came before it.
 
         `producer_id` and `producer_epoch` are -1, or what a producer had that wants to go on after
         an error (KIP-360). Without a TransactionalId they mean nothing: the id is always fresh.
+        `two_phase`: its transactions never time out. `keep_prepared`: one that is open is not
+        aborted, and this producer may end it (KIP-939).
         """
         if (producer_id == NO_PRODUCER_ID) != (producer_epoch == NO_PRODUCER_EPOCH):
             return _refused(ErrorCode.INVALID_REQUEST)
@@ -127,7 +143,9 @@ class TransactionCoordinator:
             return Outcome([*reserved], ProducerReply(ErrorCode.NONE, fresh_id, 0))
         if not transactional_id:
             return _refused(ErrorCode.INVALID_REQUEST)
-        if not 0 < timeout_ms <= TRANSACTION_TIMEOUT_MS_MAX:
+        if two_phase:
+            timeout_ms = NO_TIMEOUT_MS
+        elif not 0 < timeout_ms <= TRANSACTION_TIMEOUT_MS_MAX:
             return _refused(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
         record = self._transactions.get(transactional_id)
         if record is None:
@@ -144,6 +162,8 @@ class TransactionCoordinator:
             if expected == identity_shut_out(record):
                 return Outcome([], _identity(record))
             return _refused(ErrorCode.PRODUCER_FENCED)
+        if keep_prepared and record.state == _ONGOING:
+            return _identified(keep(record, timeout_ms, now_ms, self._producer_ids))
         return _identified(
             raise_epoch(record, timeout_ms, now_ms, self._producer_ids, same_producer=same_producer)
         )
@@ -159,7 +179,7 @@ class TransactionCoordinator:
     ) -> Outcome[ErrorCode]:
         """Make existing partitions part of the transaction; begin one if none is open."""
         record = self._transactions.get(transactional_id)
-        error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+        error = writer_error(transactional_id, record, producer_id, producer_epoch)
         if record is None or error is not ErrorCode.NONE:
             return Outcome([], error)
         return Outcome(extend(record, partitions, (), transaction_version, now_ms), ErrorCode.NONE)
@@ -173,7 +193,7 @@ class TransactionCoordinator:
     ) -> list[ErrorCode]:
         """An error code for each partition: is it part of the open transaction?"""
         record = self._transactions.get(transactional_id)
-        error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+        error = writer_error(transactional_id, record, producer_id, producer_epoch)
         if error is not ErrorCode.NONE:
             return [error] * len(partitions)
         return self._membership(transactional_id, partitions, ErrorCode.TRANSACTION_ABORTABLE)
@@ -189,7 +209,7 @@ class TransactionCoordinator:
     ) -> Outcome[ErrorCode]:
         """Make a group's offsets part of the transaction; begin one if none is open."""
         record = self._transactions.get(transactional_id)
-        error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+        error = writer_error(transactional_id, record, producer_id, producer_epoch)
         if record is None or error is not ErrorCode.NONE:
             return Outcome([], error)
         groups = record.group_ids
@@ -220,9 +240,9 @@ class TransactionCoordinator:
         if not partitions:
             return Outcome([], None)
         record = self._transactions.get(transactional_id)
-        error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+        error = writer_error(transactional_id, record, producer_id, producer_epoch)
         if record is None or error is not ErrorCode.NONE:
-            return Outcome([], [_for_writers(error)] * len(partitions))
+            return Outcome([], [for_writers(error)] * len(partitions))
         open_transaction = self._open.get(transactional_id)
         if open_transaction is not None and open_transaction.partitions.issuperset(partitions):
             return Outcome([], None)
@@ -258,11 +278,11 @@ class TransactionCoordinator:
                 now_ms,
                 TRANSACTION_VERSION_2,
             )
-            return Outcome(outcome.records, _for_writers(outcome.reply))
+            return Outcome(outcome.records, for_writers(outcome.reply))
         record = self._transactions.get(transactional_id)
-        error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+        error = writer_error(transactional_id, record, producer_id, producer_epoch)
         if error is not ErrorCode.NONE:
-            return Outcome([], _for_writers(error))
+            return Outcome([], for_writers(error))
         open_transaction = self._open.get(transactional_id)
         if open_transaction is not None and group_id in open_transaction.group_ids:
             return Outcome([], ErrorCode.NONE)
@@ -287,12 +307,12 @@ class TransactionCoordinator:
             return _refused(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         state = TransactionState(record.state)
         if transaction_version >= TRANSACTION_VERSION_2:
-            claim = _claim(record, producer_id, producer_epoch)
-            if isinstance(claim, ErrorCode):
-                return _refused(claim)
-            step = END_VERSION_2[state, commit, claim]
+            claimed = claim(record, producer_id, producer_epoch)
+            if isinstance(claimed, ErrorCode):
+                return _refused(claimed)
+            step = END_VERSION_2[state, commit, claimed]
         else:
-            error = _identity_error(transactional_id, record, producer_id, producer_epoch)
+            error = identity_error(transactional_id, record, producer_id, producer_epoch)
             if error is not ErrorCode.NONE:
                 return _refused(error)
             step = END_VERSION_1[state, commit]
@@ -341,10 +361,14 @@ class TransactionCoordinator:
         return Outcome(records, timed_out)
 
     def after_power_loss(self, now_ms: int) -> list[CoordinatorRecord]:
-        """Abort what is open, and shut out every producer that may have had something open."""
+        """Abort what is open, and shut out every producer that may have had something open.
+
+        Not in two-phase commit: there, what is acknowledged is durable, for it may be prepared.
+        """
         return [
             each
             for record in self._transactions.values()
+            if record.timeout_ms != NO_TIMEOUT_MS
             for each in shut_out(record, now_ms, self._producer_ids)
         ]
 
@@ -383,11 +407,13 @@ class TransactionCoordinator:
         transactional_id = record.transactional_id
         before = self._transactions.get(transactional_id)
         if before is not None:
-            _check_transition(before, record)
+            check_transition(before, record)
         self._transactions[transactional_id] = record
         self._expiry_due_ms = min(self._expiry_due_ms, _expiry_ms(record))
         if record.state == _ONGOING:
-            deadline_ms = record.start_timestamp_ms + record.timeout_ms
+            deadline_ms = _NEVER_MS
+            if record.timeout_ms != NO_TIMEOUT_MS:
+                deadline_ms = record.start_timestamp_ms + record.timeout_ms
             self._open[transactional_id] = OpenTransaction(
                 set(record.partitions), set(record.group_ids), deadline_ms
             )
@@ -412,6 +438,11 @@ class TransactionCoordinator:
     def transaction(self, transactional_id: str) -> TransactionRecord | None:
         """What is known of a TransactionalId."""
         return self._transactions.get(transactional_id)
+
+    def is_two_phase(self, transactional_id: str | None) -> bool:
+        """Does it take part in two-phase commit? Then what is acknowledged must be durable."""
+        record = self._transactions.get(transactional_id or "")
+        return record is not None and record.timeout_ms == NO_TIMEOUT_MS
 
     def transactions(self) -> Iterable[TransactionRecord]:
         """What is known of all TransactionalIds."""
@@ -439,52 +470,5 @@ def _identity(record: TransactionRecord) -> ProducerReply:
     return ProducerReply(ErrorCode.NONE, record.producer_id, record.producer_epoch)
 
 
-def _identity_error(
-    transactional_id: str, record: TransactionRecord | None, producer_id: int, producer_epoch: int
-) -> ErrorCode:
-    """NONE only for the producer as it is now: an older epoch is fenced, a newer is nobody's."""
-    if not transactional_id:
-        return ErrorCode.INVALID_REQUEST
-    if record is None or record.producer_id != producer_id:
-        return ErrorCode.INVALID_PRODUCER_ID_MAPPING
-    if record.producer_epoch != producer_epoch:
-        return ErrorCode.PRODUCER_FENCED
-    return ErrorCode.NONE
-
-
-def _for_writers(error: ErrorCode) -> ErrorCode:
-    """What writes to a log has always been told of a stale epoch (KIP-588)."""
-    return ErrorCode.INVALID_PRODUCER_EPOCH if error is ErrorCode.PRODUCER_FENCED else error
-
-
-def _claim(record: TransactionRecord, producer_id: int, producer_epoch: int) -> Claim | ErrorCode:
-    """What a version 2 EndTxn claims to be, or why it is refused."""
-    claimed = (producer_id, producer_epoch)
-    if claimed == (record.producer_id, record.producer_epoch):
-        return Claim.CURRENT
-    if claimed == identity_before(record):
-        return Claim.RETRY
-    if claimed == identity_shut_out(record):
-        return Claim.SHUT_OUT
-    if producer_id != record.producer_id:
-        return ErrorCode.INVALID_PRODUCER_ID_MAPPING
-    return ErrorCode.PRODUCER_FENCED
-
-
 def _expiry_ms(record: TransactionRecord) -> int:
     return record.last_update_timestamp_ms + TRANSACTIONAL_ID_EXPIRATION_MS
-
-
-def _check_transition(before: TransactionRecord, after: TransactionRecord) -> None:
-    invariant(
-        TransactionState(after.state) in TRANSITIONS[TransactionState(before.state)],
-        "a transaction moves as its table says",
-        before=before,
-        after=after,
-    )
-    invariant(
-        before.producer_id != after.producer_id or before.producer_epoch <= after.producer_epoch,
-        "the epoch of a producer id never falls",
-        before=before,
-        after=after,
-    )

@@ -41,6 +41,7 @@ class Broker:
     `data_dir`: where it keeps its data; None is a temporary directory, removed at the end.
     `port`: 0 is any free port. `durability`: "fsync" answers after the disk has the data; "os"
     once the operating system has it, so that a power cut may lose what was acknowledged.
+    `two_phase_commit`: clients may have transactions that never time out (KIP-939).
     `advertise`: the HOST:PORT that clients are told, if it is not where the broker listens.
     `authorizer`: ACLs decide who may do what, as with Kafka's StandardAuthorizer; `super_users`
     ("User:admin") may do all, `allow_everyone_if_no_acl_found` is Kafka's setting of that name.
@@ -65,6 +66,7 @@ class Broker:
         durability: Literal["fsync", "os"] = "fsync",
         num_partitions: int = 1,
         auto_create_topics: bool = True,
+        two_phase_commit: bool = False,
         advertise: str | None = None,
         failpoints: str = "",
         authorizer: bool = False,
@@ -92,6 +94,7 @@ class Broker:
             "durability": durability,
             "num_partitions": num_partitions,
             "auto_create_topics": auto_create_topics,
+            "two_phase_commit": two_phase_commit,
             "stop_with_stdin": True,
             "authorizer": authorizer,
             "super_users": list(super_users),

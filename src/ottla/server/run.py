@@ -59,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     durability: Durability = "fsync"
     num_partitions: int = 1
     auto_create_topics: bool = True
+    two_phase_commit: bool = False
     verbose: bool = False
     stop_with_stdin: bool = False
     authorizer: bool = False
@@ -160,10 +161,11 @@ def broker_config(options: Options, listener: Listener) -> BrokerConfig:
         host=host,
         port=port,
         durability=options.durability,
-        connections_max_reauth_ms=options.security.max_reauth_ms,
         boot_id=_boot_id(),
+        connections_max_reauth_ms=options.security.max_reauth_ms,
         num_partitions=options.num_partitions,
         auto_create_topics=options.auto_create_topics,
+        two_phase_commit=options.two_phase_commit,
         authorizer=options.authorizer,
         super_users=options.super_users,
         allow_everyone_if_no_acl_found=options.allow_everyone_if_no_acl_found,

@@ -4,7 +4,8 @@ Behaviour: each partition's batch is checked (size, CRC, fields), then for a tra
 the coordinator is asked whether the transaction may write there, then the producer state decides.
 All batches of a request are one frame of the journal. acks=1 waits for the disk like acks=all: a
 leader without followers has nothing less to give, and consumers see durable records only. Batches
-of a transaction wait for the write alone: its end makes them durable, a power cut aborts it.
+of a transaction wait for the write alone: its end makes them durable, a power cut aborts it; but
+not in two-phase commit, where they may be prepared (KIP-939).
 Versions: advertised from 0, or old librdkafka turns compression off (KAFKA-18659); 0-2 are
 answered by closing. v10 current leader, v12 adds partitions to the transaction (KIP-890), v13
 topic ids. A duplicate is answered with the original's offset.
@@ -64,7 +65,9 @@ def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
         [_append(frame, batch, now_ms, must_start_at_zero) for batch in batches]
         for batches in checked
     ]
-    deferred = _may_be_deferred(checked, appended)
+    deferred = _may_be_deferred(checked, appended) and not broker.transactions.is_two_phase(
+        body.transactional_id
+    )
     broker.append(frame, deferred=deferred)
     if body.acks == 0:
         request.respond_nothing()

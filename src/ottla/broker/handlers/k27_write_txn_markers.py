@@ -41,7 +41,8 @@ Errors = dict[TopicPartition, ErrorCode]
 @api(27, 1, 2)
 def handle(broker: "Broker", request: "Request[WriteTxnMarkersRequest]") -> None:
     by_producer = {
-        record.producer_id: record.transactional_id for record in broker.transactions.transactions()
+        record.identity_in_log[0]: record.transactional_id
+        for record in broker.transactions.transactions()
     }
     errors: dict[int, Errors] = {}
     for marker in request.body.markers:
@@ -128,7 +129,7 @@ def _is_open_everywhere(
     is_open_everywhere = (
         record.state == TransactionState.ONGOING and is_open_here and where in record.partitions
     )
-    if epoch > record.producer_epoch + is_open_everywhere:
+    if epoch > record.identity_in_log[1] + is_open_everywhere:
         raise KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH)
     if is_open_everywhere and marker.transaction_result:
         raise KafkaError(ErrorCode.INVALID_TXN_STATE)

@@ -68,7 +68,8 @@ def handle(broker: "Broker", request: "Request[TxnOffsetCommitRequest]") -> None
         for topic in request.body.topics
     ]
     response = TxnOffsetCommitResponse(topics=topics)
-    if any(partition.error_code for topic in topics for partition in topic.partitions):
+    has_errors = any(partition.error_code for topic in topics for partition in topic.partitions)
+    if has_errors or broker.transactions.is_two_phase(request.body.transactional_id):
         request.respond(response)
     else:
         request.respond_when_written(response)
@@ -101,5 +102,6 @@ def _commit(
         now_ms,
     )
     if committed.records:
-        broker.commit([*admitted.records, *committed.records], deferred=True)
+        deferred = not broker.transactions.is_two_phase(body.transactional_id)
+        broker.commit([*admitted.records, *committed.records], deferred=deferred)
     return committed.reply

@@ -1,7 +1,8 @@
 """DescribeTransactions: v0 (KIP-664).
 
 Behaviour: state, producer, start time, time-out and partitions of each TransactionalId asked for;
-TRANSACTIONAL_ID_NOT_FOUND for one that is not known.
+TRANSACTIONAL_ID_NOT_FOUND for one that is not known. The producer is the one that is in the
+batches: another may have taken the transaction over to end it (KIP-939).
 Divergences: groups whose offsets are part of the transaction are not shown (Kafka shows a
 partition of __consumer_offsets, which does not exist here).
 """
@@ -39,6 +40,7 @@ def _describe(broker: "Broker", transactional_id: str) -> TransactionState:
         return TransactionState(
             error_code=ErrorCode.TRANSACTIONAL_ID_NOT_FOUND, transactional_id=transactional_id
         )
+    producer_id, producer_epoch = record.identity_in_log
     by_topic: dict[str, list[int]] = {}
     for topic, partition in record.partitions:
         by_topic.setdefault(topic, []).append(partition)
@@ -47,7 +49,7 @@ def _describe(broker: "Broker", transactional_id: str) -> TransactionState:
         transaction_state=State(record.state).label,
         transaction_timeout_ms=record.timeout_ms,
         transaction_start_time_ms=record.start_timestamp_ms,
-        producer_id=record.producer_id,
-        producer_epoch=record.producer_epoch,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
         topics=[TopicData(topic, partitions) for topic, partitions in by_topic.items()],
     )

@@ -44,11 +44,11 @@ def handle(broker: "Broker", request: "Request[ListTransactionsRequest]") -> Non
     listed = [
         TransactionState(
             transactional_id=record.transactional_id,
-            producer_id=record.producer_id,
+            producer_id=record.identity_in_log[0],
             transaction_state=State(record.state).label,
         )
         for record in broker.transactions.transactions()
-        if (not producer_ids or record.producer_id in producer_ids)
+        if (not producer_ids or record.identity_in_log[0] in producer_ids)
         and (not states or State(record.state).label in states)
         and (body.duration_filter < 0 or now_ms - record.start_timestamp_ms > body.duration_filter)
         and matches(record.transactional_id)
