@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ottla.ports.errors import DirectoryInUse, StorageFailed
+from ottla.ports.open_files import OpenFiles, files_max
 
 Buffer = bytes | bytearray | memoryview
 _IOV_MAX = 512
@@ -98,59 +99,87 @@ def write_small_file(disk: Disk, path: str, content: bytes) -> None:
 
 
 class RealFile:
-    """A file of the operating system."""
+    """A file of the operating system, with a descriptor while it is used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str, files: OpenFiles) -> None:
+        """Open the file, made if it is not there. Raises OSError."""
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._files = files
+        self._file = files.open(path)
 
     def write(self, position: int, buffers: Sequence[Buffer]) -> int:
-        done = 0
+        descriptor, done = self._take(), 0
         try:
             for start in range(0, len(buffers), _IOV_MAX):
                 part = buffers[start : start + _IOV_MAX]
                 want = sum(map(len, part))
-                wrote = os.pwritev(self._fd, part, position + done)
+                wrote = os.pwritev(descriptor, part, position + done)
                 done += wrote
                 if wrote != want:
-                    done += self._write_rest(position + done, part, wrote)
+                    done += _write_rest(descriptor, position + done, part, wrote)
         except OSError as error:
             raise _failed("write to", self._path, error) from error
+        finally:
+            self._files.give_back(self._file)
         return done
 
-    def _write_rest(self, position: int, buffers: Sequence[Buffer], wrote: int) -> int:
-        """What a short write left over."""
-        rest = memoryview(b"".join(buffers))[wrote:]
-        total = len(rest)
-        while rest:
-            count = os.pwrite(self._fd, rest, position)
-            rest, position = rest[count:], position + count
-        return total
-
     def read(self, position: int, length: int) -> bytes:
-        return os.pread(self._fd, length, position)
+        descriptor = self._take()
+        try:
+            return os.pread(descriptor, length, position)
+        finally:
+            self._files.give_back(self._file)
 
     def size(self) -> int:
-        return os.fstat(self._fd).st_size
+        descriptor = self._take()
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            self._files.give_back(self._file)
 
     def truncate(self, length: int) -> None:
+        descriptor = self._take()
         try:
-            os.ftruncate(self._fd, length)
+            os.ftruncate(descriptor, length)
         except OSError as error:
             raise _failed("truncate", self._path, error) from error
+        finally:
+            self._files.give_back(self._file)
 
     def allocate(self, length: int) -> None:
+        descriptor = self._take()
         with contextlib.suppress(OSError):
-            os.posix_fallocate(self._fd, 0, length)
+            os.posix_fallocate(descriptor, 0, length)
+        self._files.give_back(self._file)
 
     def sync(self) -> None:
+        descriptor = self._take()
         try:
-            os.fdatasync(self._fd)
+            os.fdatasync(descriptor)
         except OSError as error:
             raise _failed("sync", self._path, error) from error
+        finally:
+            self._files.give_back(self._file)
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._files.close(self._file)
+
+    def _take(self) -> int:
+        """The descriptor, to be given back. Raises StorageFailed when it cannot be opened again."""
+        try:
+            return self._files.take(self._file)
+        except OSError as error:
+            raise _failed("open", self._path, error) from error
+
+
+def _write_rest(descriptor: int, position: int, buffers: Sequence[Buffer], wrote: int) -> int:
+    """What a short write left over."""
+    rest = memoryview(b"".join(buffers))[wrote:]
+    total = len(rest)
+    while rest:
+        count = os.pwrite(descriptor, rest, position)
+        rest, position = rest[count:], position + count
+    return total
 
 
 class RealDisk:
@@ -160,8 +189,12 @@ class RealDisk:
     holds it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], open_files_max: int | None = None
+    ) -> None:
+        """`open_files_max`: descriptors for files; None: half of what the process may have."""
         self._root = Path(directory).absolute()
+        self._files = OpenFiles(files_max() if open_files_max is None else open_files_max)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -179,16 +212,16 @@ class RealDisk:
 
     def open(self, path: str) -> RealFile:
         try:
-            return RealFile(self._root / path)
+            return RealFile(f"{self._root}/{path}", self._files)
         except OSError as error:
             raise _failed("open", self._root / path, error) from error
 
     def exists(self, path: str) -> bool:
-        return (self._root / path).exists()
+        return os.path.exists(f"{self._root}/{path}")
 
     def list(self, path: str) -> list[str]:
         try:
-            return sorted(os.listdir(self._root / path))
+            return sorted(os.listdir(f"{self._root}/{path}"))
         except FileNotFoundError:
             return []
 
@@ -238,7 +271,8 @@ class RealDisk:
         return str(self._root / path)
 
 
-def _failed(verb: str, path: Path, error: OSError) -> StorageFailed:
+def _failed(verb: str, path: str | Path, error: OSError) -> StorageFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFailed(f"no space left for {path}: the disk under {path.parent} is full")
+        parent = Path(path).parent
+        return StorageFailed(f"no space left for {path}: the disk under {parent} is full")
     return StorageFailed(f"cannot {verb} {path}: {error.strerror}")
