@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
 from ottla.broker.sasl.authenticate import begin, refuse
+from ottla.broker.sasl.session import State
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 def handle(broker: "Broker", request: "Request[SaslHandshakeRequest]") -> None:
     session = request.connection.sasl
     if session is None or not session.may_begin(broker.clock.monotonic_ms()):
+        if session is not None and session.state is State.EXCHANGE:
+            refuse(request.connection, session, "a SaslHandshake in the middle of an exchange")
         request.respond_now(SaslHandshakeResponse(error_code=ErrorCode.ILLEGAL_SASL_STATE))
         return
     mechanism = request.body.mechanism

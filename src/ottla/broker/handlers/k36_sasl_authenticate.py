@@ -1,8 +1,8 @@
 """SaslAuthenticate: v0-2.
 
 Behaviour: one token of the client's, one of the broker's. A failure is answered with
-SASL_AUTHENTICATION_FAILED and Kafka's text, after a delay, and the connection is closed. Outside of
-an exchange the answer is ILLEGAL_SASL_STATE.
+SASL_AUTHENTICATION_FAILED and Kafka's text, after a delay, and the connection is closed. After an
+exchange, or without SASL, the answer is ILLEGAL_SASL_STATE; before one the connection is closed.
 Versions: v1 tells how long the session lasts (KIP-368), v2 is flexible.
 """
 
@@ -12,7 +12,7 @@ from ottla.broker.registry import api
 from ottla.broker.sasl.authenticate import session_lifetime_ms, step
 from ottla.broker.sasl.exchange import AuthenticationFailed
 from ottla.broker.sasl.session import State
-from ottla.ports.errors import ErrorCode
+from ottla.ports.errors import ErrorCode, ProtocolError
 from ottla.wire.messages.sasl_authenticate import (
     SaslAuthenticateRequest,
     SaslAuthenticateResponse,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @api(36, 0, 2)
 def handle(broker: "Broker", request: "Request[SaslAuthenticateRequest]") -> None:
     session = request.connection.sasl
+    if session is not None and session.state is State.HANDSHAKE:
+        raise ProtocolError("a SaslAuthenticate before a SaslHandshake")
     if session is None or session.state is not State.EXCHANGE:
         request.respond_now(
             SaslAuthenticateResponse(
