@@ -40,8 +40,18 @@ class Desk:
         name: str | None = ID,
         producer: tuple[int, int] = (-1, -1),
         timeout_ms: int = TIMEOUT_MS,
+        *,
+        two_phase: bool = False,
+        keep_prepared: bool = False,
     ) -> ProducerReply:
-        outcome = self.coordinator.init_producer_id(name, timeout_ms, *producer, self.now_ms)
+        outcome = self.coordinator.init_producer_id(
+            name,
+            timeout_ms,
+            *producer,
+            self.now_ms,
+            two_phase=two_phase,
+            keep_prepared=keep_prepared,
+        )
         self.write(outcome.records)
         return outcome.reply
 
