@@ -193,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         if not partial_bytes:
             self._frame_begun_s = None
         elif self._frame_begun_s is None:
-            self._frame_begun_s = self.last_active
+            self._frame_begun_s = self._server.loop_time()
         held_bytes = self._request_bytes + partial_bytes
         self._server.held_bytes += held_bytes - self._held_bytes
         if self._server.held_bytes > HELD_BYTES_MAX and held_bytes > self._held_bytes:
@@ -248,7 +248,8 @@ class ClientConnection(asyncio.Protocol):
 
     def stalled(self, since_s: float) -> bool:
         """A request began before `since_s` and is still not here whole."""
-        return self._frame_begun_s is not None and self._frame_begun_s < since_s
+        begun_s = self._frame_begun_s
+        return self._reading and begun_s is not None and begun_s < since_s
 
     def _answer_refusal_later(self) -> None:
         """The core has refused the client: whoever guesses passwords has to wait for each."""
