@@ -65,6 +65,11 @@ class SyncTicket:
     ends: list[tuple[Partition, PartitionEnd]]
     checkpoint: "CheckpointTicket | None"  # to run once this has completed
 
+    @property
+    def syncs(self) -> bool:
+        """It waits for the disk, and does not only write."""
+        return self.journal_write.makes_durable
+
     def run(self) -> None:
         """Write and sync; for a worker thread. Raises StorageFailed: then stop the broker."""
         for write in self.writes:

@@ -5,9 +5,10 @@ has become ready, sees that a sync follows if one is wanted, and sets the timer.
 
 Group commit: the sync is begun in the next turn of the loop, so that all requests which arrived
 together share it, and runs in a thread. What arrives meanwhile shares the one after it. A small
-request that is alone is synced without the thread, if the disk is quick: handing it over and back
-would take as long as the sync. The timer is only ever set earlier: firing too soon costs a look at
-the deadlines, resetting it for every fetch that did not have to wait would cost more.
+request that is alone is synced without the thread, if the disk is quick, and so is what is only
+written: handing it over and back would take as long. The timer is only ever set earlier: firing too
+soon costs a look at the deadlines, resetting it for every fetch that did not have to wait would
+cost more.
 
 The broker ends in one of two ways. `stop` (a signal): nothing more is taken in, everything that was
 taken in is made durable and answered, then connections are closed. `fail` (the disk refused, or an
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _SWEEP_S = 5.0
 _ALONE_BYTES_MAX = 16_384
+_WRITTEN_HERE_BYTES_MAX = 262_144
 _QUICK_SYNC_S = 0.001
 _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
 
@@ -165,7 +167,8 @@ class Server:
         def run() -> None:
             begun_s = time.perf_counter()
             ticket.run()
-            self._sync_s = time.perf_counter() - begun_s
+            if ticket.syncs:
+                self._sync_s = time.perf_counter() - begun_s
 
         def done(error: BaseException | None) -> None:
             self._syncing = False
@@ -176,7 +179,7 @@ class Server:
             self._begin_checkpoint()
             self.settle()
 
-        if not self._nothing_else_to_do():
+        if not self._not_worth_a_thread(ticket.syncs):
             self._syncer.submit(run, done)
             return
         try:
@@ -186,8 +189,13 @@ class Server:
         else:
             done(None)
 
-    def _nothing_else_to_do(self) -> bool:
-        """One small request waits for a disk that is quick: two threads would only take turns."""
+    def _not_worth_a_thread(self, syncs: bool) -> bool:
+        """One small request waits for a disk that is quick: two threads would only take turns.
+
+        What is only written goes to the system's memory, which is quicker than another thread.
+        """
+        if not syncs:
+            return self.held_bytes <= _WRITTEN_HERE_BYTES_MAX
         return (
             self.core.parked_answers <= 1
             and self.held_bytes <= _ALONE_BYTES_MAX

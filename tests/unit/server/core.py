@@ -33,6 +33,7 @@ class Ticket:
         self.error: Exception | None = None
         self.lasts_s = 0.0
         self.thread = ""
+        self.syncs = True
 
     def run(self) -> None:
         self.thread = threading.current_thread().name

@@ -96,6 +96,28 @@ def test_a_slow_disk_is_left_to_the_thread(run, monkeypatch):
     run(scenario())
 
 
+def test_what_is_only_written_needs_no_thread_and_says_nothing_of_the_disk(run, monkeypatch):
+    monkeypatch.setattr(server, "_QUICK_SYNC_S", 0.1)
+    core = Core()
+
+    def prepare(ticket: Ticket) -> None:
+        ticket.syncs = False
+        ticket.lasts_s = 0.11
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+            core.prepare = prepare
+            client.send(b"durable a", b"durable b")
+            assert await client.receive(2) == [b"a", b"b"]
+            core.prepare = lambda ticket: None
+            client.send(b"durable c")
+            assert await client.receive() == [b"c"]
+            assert [ticket.thread for ticket in core.tickets] == ["MainThread"] * 2
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("requests", [1, 2])
 def test_a_failed_sync_stops_everything_and_answers_nobody(run, requests):
     core = Core()
