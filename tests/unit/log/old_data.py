@@ -1,10 +1,11 @@
 """A broker in this process whose topics have small segments, and what a test does to old data."""
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 from ottla.broker.config import BrokerConfig
-from ottla.log.partition import Partition
+from ottla.log.partition import Partition, Read
 from ottla.ports.clock import SimulatedClock
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.testing.simulated_disk import POLICIES, SimulatedDisk
@@ -19,7 +20,7 @@ from ottla.wire.messages.delete_records import (
     DeleteRecordsTopic,
 )
 from ottla.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from ottla.wire.records import Record, build_batch, iterate_batches, read_records
+from ottla.wire.records import Record, build_batch, iterate_batches, read_marker, read_records
 
 CONFIG = BrokerConfig(
     segment_bytes=400,
@@ -94,21 +95,13 @@ class Desk:
             read = partition.read(offset, 1 << 20, committed, whole_batch=True)
             if not read.records:
                 break
-            aborted = {one.producer_id: one.first_offset for one in read.aborted}
-            for header, batch in iterate_batches(read.records):
-                hidden = committed and header.base_offset >= aborted.get(
-                    header.producer_id, header.base_offset + 1
-                )
-                if header.is_control:
-                    if header.base_offset > aborted.get(header.producer_id, 1 << 62):
-                        del aborted[header.producer_id]
-                elif not hidden:
-                    found += [
-                        (one.offset, _text(one.key), _text(one.value))
-                        for one in read_records(batch)
-                        if one.offset >= partition.log_start_offset
-                    ]
+            for header, _ in iterate_batches(read.records):
                 offset = header.last_offset + 1
+            found += [
+                (one.offset, _text(one.key), _text(one.value))
+                for one in visible_records(read, committed=committed)
+                if one.offset >= partition.log_start_offset
+            ]
         return found
 
     def batches(self) -> list[Any]:
@@ -135,6 +128,20 @@ class Desk:
     def power_cut(self) -> "Desk":
         """A broker on what is durable now."""
         return Desk(self.disk.after_power_cut(POLICIES[0], Random(0)), self.clock)
+
+
+def visible_records(read: Read, *, committed: bool) -> Iterator[Record]:
+    """The records of a fetch that a consumer gives to its user, found as Java's consumer does."""
+    to_come = sorted(read.aborted, key=lambda one: one.first_offset, reverse=True)
+    aborted: set[int] = set()
+    for header, batch in iterate_batches(read.records):
+        while to_come and to_come[-1].first_offset <= header.last_offset:
+            aborted.add(to_come.pop().producer_id)
+        if header.is_control:
+            if header.record_count and not read_marker(batch).commit:
+                aborted.discard(header.producer_id)
+        elif not (committed and header.is_transactional and header.producer_id in aborted):
+            yield from read_records(batch)
 
 
 def _bytes(text: str | None) -> bytes | None:
