@@ -83,6 +83,8 @@ class Broker:
         oauth: Mapping[str, str] | None = None,
         max_reauth_ms: int = 0,
         consumer_groups: Mapping[str, int] | None = None,
+        retention_check_interval_ms: int = 300_000,
+        cleaner_backoff_ms: int = 15_000,
     ) -> None:
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self.host = host
@@ -100,6 +102,8 @@ class Broker:
             "super_users": list(super_users),
             "allow_everyone_if_no_acl_found": allow_everyone_if_no_acl_found,
             "consumer_groups": dict(consumer_groups or {}),
+            "retention_check_interval_ms": retention_check_interval_ms,
+            "cleaner_backoff_ms": cleaner_backoff_ms,
         }
         self._protocol = security_protocol.lower()
         self._listen = list(listen)

@@ -49,7 +49,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     to, where they are others. `stop_with_stdin`: stop when standard input is closed, which
     a parent process does by ending, however it ends. `authorizer`, `super_users` ("User:admin")
     and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs; `consumer_groups` are those
-    named group.consumer.*.
+    named group.consumer.*. `retention_check_interval_ms` and `cleaner_backoff_ms`: how often
+    retention and compaction look for something to do.
     """
 
     data_dir: str
@@ -66,6 +67,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     super_users: tuple[str, ...] = ()
     allow_everyone_if_no_acl_found: bool = False
     consumer_groups: ConsumerGroupConfig = ConsumerGroupConfig()
+    retention_check_interval_ms: int = 300_000
+    cleaner_backoff_ms: int = 15_000
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -170,6 +173,8 @@ def broker_config(options: Options, listener: Listener) -> BrokerConfig:
         super_users=options.super_users,
         allow_everyone_if_no_acl_found=options.allow_everyone_if_no_acl_found,
         consumer_groups=options.consumer_groups,
+        retention_check_interval_ms=options.retention_check_interval_ms,
+        cleaner_backoff_ms=options.cleaner_backoff_ms,
     )
 
 
