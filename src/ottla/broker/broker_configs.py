@@ -1,8 +1,9 @@
 """The configs of the broker under Apache Kafka's names, and which of them can be changed while it
 runs.
 
-Changed can be the defaults of topics (log.retention.ms and the like), for this node or for the
-cluster; they act at once on every topic that has no value of its own. The others tell how this
+Changed can be the defaults of topics (log.retention.ms and the like) and the assignment interval
+of groups, for this node or for the cluster; they act at once on every topic or group that has no
+value of its own. The others tell how this
 broker was started, or what its limits are (`ottla.ports.limits`), for tools that ask.
 
 A name that is not in the table is kept when somebody sets it, as Kafka does, and shown without its
@@ -47,7 +48,6 @@ def _topic_default(definition: ConfigDefinition) -> ConfigDefinition:
         default=None if unset else definition.default,
         documentation=f"For topics without {definition.name}. {definition.documentation}",
         minimum=None if unset else definition.minimum,
-        synonyms=definition.synonyms,
     )
 
 
@@ -56,8 +56,7 @@ def _group_default(definition: ConfigDefinition) -> ConfigDefinition:
         definition,
         name=definition.synonyms[0],
         documentation=f"For groups without {definition.name}. {definition.documentation}",
-        synonyms=definition.synonyms,
-        read_only=True,
+        read_only=not definition.name.endswith(".assignment.interval.ms"),
     )
 
 
@@ -210,13 +209,13 @@ def static_configs(config: BrokerConfig, directory: str) -> dict[str, str]:
 
 def check_broker_configs(changed: Mapping[str, str | None]) -> None:
     """Raise KafkaError unless these configs of a broker can be set, or (None) taken back."""
-    fixed = [name for name in changed if name in BROKER_CONFIGS and BROKER_CONFIGS[name].read_only]
+    values = {name: value for name, value in changed.items() if value is not None}
+    fixed = [name for name in values if name in BROKER_CONFIGS and BROKER_CONFIGS[name].read_only]
     if fixed:
         raise KafkaError(
             ErrorCode.INVALID_REQUEST,
             f"Cannot update these configs dynamically: [{', '.join(fixed)}]",
         )
-    values = {name: value for name, value in changed.items() if value is not None}
     try:
         parsed = {
             name: definition.parse(values[name])

@@ -94,10 +94,14 @@ class DynamicConfigs:
         self, definition: ConfigDefinition, configs: Mapping[str, str], source: ConfigSource
     ) -> ConfigValue:
         synonyms = self.synonyms(definition.synonyms)
+        default = definition.default
+        if not synonyms and default is not None and definition.name in definition.synonyms:
+            synonyms.append(Synonym(definition.name, default, ConfigSource.DEFAULT))
         if definition.name in configs:
-            synonyms.insert(0, Synonym(definition.name, configs[definition.name], source))
+            value = definition.show(configs[definition.name])
+            synonyms.insert(0, Synonym(definition.name, value or "", source))
         if not synonyms:
-            return ConfigValue(definition.default, ConfigSource.DEFAULT, [])
+            return ConfigValue(default, ConfigSource.DEFAULT, [])
         return ConfigValue(definition.show(synonyms[0].value), synonyms[0].source, synonyms)
 
     def synonyms(self, names: Iterable[str]) -> list[Synonym]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _DEFAULT = -1
+_QUOTA_VERSION = 6
 
 
 @api(19, 2, 7)
@@ -37,11 +38,11 @@ def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
     body = request.body
     named = Counter(topic.name for topic in body.topics)
     results = []
-    for topic in body.topics:
+    for topic in {one.name: one for one in body.topics}.values():
         try:
             if named[topic.name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            results.append(_create(broker, topic, validate_only=body.validate_only))
+            results.append(_create(broker, request, topic))
         except KafkaError as error:
             results.append(
                 CreatableTopicResult(
@@ -52,7 +53,7 @@ def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
 
 
 def _create(
-    broker: "Broker", topic: CreatableTopic, *, validate_only: bool
+    broker: "Broker", request: "Request[CreateTopicsRequest]", topic: CreatableTopic
 ) -> CreatableTopicResult:
     nulls = [one.name for one in topic.configs if one.value is None]
     configs = {one.name: one.value for one in topic.configs if one.value is not None}
@@ -62,7 +63,8 @@ def _create(
             ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {nulls[0]}"
         )
     record = broker.catalog.create(topic.name, _partition_count(broker, topic), configs)
-    if not validate_only:
+    request.charge_mutations(record.partition_count, strict_from=_QUOTA_VERSION)
+    if not request.body.validate_only:
         broker.check_disk_space()
         broker.commit([record])
     return _result(broker, record)

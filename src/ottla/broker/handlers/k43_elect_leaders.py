@@ -26,7 +26,7 @@ _PREFERRED, _UNCLEAN = 0, 1
 @api(43, 0, 2)
 def handle(broker: "Broker", request: "Request[ElectLeadersRequest]") -> None:
     election_type = request.body.election_type if request.version >= 1 else _PREFERRED
-    known = election_type in (_PREFERRED, _UNCLEAN)
+    known = election_type in (_PREFERRED, _UNCLEAN) or request.body.topic_partitions == []
     request.respond(
         ElectLeadersResponse(
             error_code=ErrorCode.NONE if known else ErrorCode.INVALID_REQUEST,
