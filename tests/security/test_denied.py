@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from ottla.broker import handlers
 from ottla.broker.registry import REGISTRY
 from ottla.broker.rules import RULES
 from ottla.broker.rules.rule import anyone
@@ -26,6 +27,8 @@ from ottla.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tests.differential.raw import Raw
 from tests.security.asking import CLOSED, DESCRIBED, GONE, OPEN, Ids
 from tests.security.questions import QUESTIONS, Question
+
+handlers.load()
 
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
 LITERAL, PREFIXED = 3, 4

@@ -34,6 +34,7 @@ from ottla.broker.dynamic_configs import ConfigsRecord
 from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.housekeeping import Housekeeping
+from ottla.broker.quotas import QuotaRecord, Quotas
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
 from ottla.broker.sasl.authenticate import take_raw_token
@@ -83,7 +84,9 @@ from ottla.wire.messages.api_versions import ApiVersionsResponse
 logger = logging.getLogger(__name__)
 
 Parked = tuple[int, Send, Sequence[Buffer]]
-Record = CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord | LogStartRecord
+Record = (
+    CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord | QuotaRecord | LogStartRecord
+)
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (
     OffsetRecord,
@@ -137,6 +140,7 @@ class Broker:
             segment_bytes=config.segment_bytes,
         )
         self.catalog = Catalog(self.store, rng, static_configs(config, disk.describe("")))
+        self.quotas = Quotas()
         self.acls = Acls()
         self.authorizer: Authorizer | None = None
         if config.authorizer:
@@ -200,12 +204,15 @@ class Broker:
         api = API[header.api_key]
         body, _ = api.request.decode(frame, position, header.api_version)
         request = Request(self, connection, header, body, send)
+        request.size_bytes = len(frame)
+        began_ns = self.clock.monotonic_ns()
         try:
             refusal = None if self.authorizer is None else registration.authorize(self, request)
             if refusal is None:
                 registration.handle(self, request)
             else:
                 request.respond(refusal)
+            request.charge_time(self.clock.monotonic_ns() - began_ns)
         except (ProtocolError, StorageFailed, InvariantBroken):
             raise
         except KafkaError as error:
@@ -333,6 +340,8 @@ class Broker:
             self.store.raise_log_start(record)
         elif isinstance(record, Acl | AclDeleted):
             self.acls.apply(record)
+        elif isinstance(record, QuotaRecord):
+            self.quotas.apply(record)
         elif isinstance(record, _CREDENTIAL_RECORDS):
             self.credentials.apply(record)
         else:
@@ -344,6 +353,7 @@ class Broker:
             *self.transactions.snapshot(),
             *self.groups.snapshot(),
             *self.acls.snapshot(),
+            *self.quotas.snapshot(),
             *self.credentials.snapshot(),
         ]
         return [self._encode(record) for record in records]

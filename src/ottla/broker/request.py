@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ottla.broker.access import Access
+from ottla.broker.quotas import (
+    CONSUMER_BYTE_RATE,
+    CONTROLLER_MUTATION_RATE,
+    PRODUCER_BYTE_RATE,
+    REQUEST_PERCENTAGE,
+    REQUEST_THROTTLE_MS_MAX,
+)
 from ottla.broker.sasl.session import SaslSession
 from ottla.ports.disk import Buffer
-from ottla.ports.errors import InvariantBroken, ProtocolError
+from ottla.ports.errors import ErrorCode, InvariantBroken, KafkaError, ProtocolError
+from ottla.wire.api import ApiKey
 from ottla.wire.frame import RequestHeader, encode_response
 from ottla.wire.message import Message
 
@@ -29,6 +37,7 @@ B = TypeVar("B")
 
 
 ANONYMOUS = "User:ANONYMOUS"
+_INT_MAX = 2_147_483_647
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +46,8 @@ class Connection:
 
     `principal` is who it has proved to be, as Kafka writes it: "User:alice". `sasl` is where it
     stands on the way there, on a listener with SASL. `refused` says why it is to be closed, once
-    it has been answered. `advertised` is what it is told to connect to.
+    it has been answered. `advertised` is what it is told to connect to. Nothing is read from it
+    until `muted_until_ms` of the monotonic clock, when its client has used more than its quota.
     """
 
     id: int
@@ -46,12 +56,16 @@ class Connection:
     sasl: SaslSession | None = None
     refused: str = ""
     advertised: tuple[str, int] | None = None
+    muted_until_ms: int = 0
 
 
 class Request(Generic[B]):
     """One decoded request. It is answered exactly once."""
 
-    __slots__ = ("_amendments", "_broker", "_send", "access", "body", "connection", "header")
+    __slots__ = (
+        *("_amendments", "_broker", "_mutations_wait_ms", "_send"),
+        *("access", "body", "connection", "header", "size_bytes"),
+    )
 
     def __init__(
         self, broker: "Broker", connection: Connection, header: RequestHeader, body: B, send: Send
@@ -60,7 +74,9 @@ class Request(Generic[B]):
         self.header = header
         self.body = body
         self.access = Access(broker.authorizer, connection.principal, connection.client_host)
+        self.size_bytes = 0  # of the request's frame
         self._amendments: list[Amend] = []
+        self._mutations_wait_ms = 0
         self._broker = broker
         self._send = send
 
@@ -107,15 +123,71 @@ class Request(Generic[B]):
 
     def respond_nothing(self) -> None:
         """A Produce with acks=0 gets no answer."""
+        self._throttle(0)
         self._send(None)
 
+    def charge_mutations(self, count: int, *, strict_from: int) -> None:
+        """Count partitions made or removed against the client's quota (KIP-599).
+
+        From version `strict_from` on it raises KafkaError(THROTTLING_QUOTA_EXCEEDED) while the
+        quota is used up; older clients do not know the error, and wait afterwards.
+        """
+        quotas, who = self._broker.quotas, (self.connection.principal, self.client_id)
+        now_ms = self._broker.clock.monotonic_ms()
+        if self.version >= strict_from:
+            wait_ms = quotas.throttle_ms(CONTROLLER_MUTATION_RATE, *who, now_ms)
+            if wait_ms:
+                self._mutations_wait_ms = wait_ms
+                raise KafkaError(
+                    ErrorCode.THROTTLING_QUOTA_EXCEEDED,
+                    "The throttling quota has been exceeded.",
+                )
+            quotas.charge(CONTROLLER_MUTATION_RATE, *who, count, now_ms)
+        else:
+            wait_ms = quotas.charge(CONTROLLER_MUTATION_RATE, *who, count, now_ms)
+            self._mutations_wait_ms = max(self._mutations_wait_ms, wait_ms)
+
+    def charge_time(self, taken_ns: int) -> None:
+        """Count the time of handling; it is the next answer that tells of it."""
+        quotas = self._broker.quotas
+        if quotas.is_set(REQUEST_PERCENTAGE):
+            percent = taken_ns * 100 / 1_000_000_000  # of one second of the broker's one thread
+            who = (self.connection.principal, self.client_id)
+            now_ms = self._broker.clock.monotonic_ms()
+            quotas.charge(REQUEST_PERCENTAGE, *who, percent, now_ms)
+
+    def _throttle(self, response_bytes: int) -> int:
+        """How long the client has to wait before its next request; nothing is read until then."""
+        quotas, who = self._broker.quotas, (self.connection.principal, self.client_id)
+        now_ms = self._broker.clock.monotonic_ms()
+        wait_ms = self._mutations_wait_ms
+        if self.api_key == ApiKey.PRODUCE:
+            used_ms = quotas.charge(PRODUCER_BYTE_RATE, *who, self.size_bytes, now_ms)
+            wait_ms = max(wait_ms, used_ms)
+        elif self.api_key == ApiKey.FETCH:
+            wait_ms = max(wait_ms, quotas.charge(CONSUMER_BYTE_RATE, *who, response_bytes, now_ms))
+        busy_ms = quotas.throttle_ms(REQUEST_PERCENTAGE, *who, now_ms)
+        wait_ms = max(wait_ms, min(busy_ms, REQUEST_THROTTLE_MS_MAX))
+        if wait_ms:
+            self.connection.muted_until_ms = max(self.connection.muted_until_ms, now_ms + wait_ms)
+        return wait_ms
+
     def _encode(self, response: Message) -> Sequence[Buffer]:
-        """The answer's frame. One that cannot be written closes the connection, not the broker."""
-        header = self.header
+        """The answer's frame, with the time that the client has to wait."""
         for amend in self._amendments:
             amend(response)
+        frame = self._frame(response)
+        wait_ms = self._throttle(len(frame))
+        if wait_ms and hasattr(response, "throttle_time_ms"):
+            response.throttle_time_ms = min(wait_ms, _INT_MAX)
+            frame = self._frame(response)
+        return [frame]
+
+    def _frame(self, response: Message) -> bytearray:
+        """The answer's frame. One that cannot be written closes the connection, not the broker."""
+        header = self.header
         try:
-            frame = encode_response(
+            return encode_response(
                 header.api_key, header.api_version, header.correlation_id, response
             )
         except (InvariantBroken, struct.error, ValueError, TypeError) as error:

@@ -5,11 +5,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time in milliseconds since 1970 (UTC), and a monotonic count of milliseconds."""
+    """Wall time in milliseconds since 1970 (UTC), and a monotonic count of time."""
 
     def now_ms(self) -> int: ...
 
     def monotonic_ms(self) -> int: ...
+
+    def monotonic_ns(self) -> int: ...
 
 
 class RealClock:
@@ -20,6 +22,9 @@ class RealClock:
 
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
 
 
 class SimulatedClock:
@@ -34,6 +39,9 @@ class SimulatedClock:
 
     def monotonic_ms(self) -> int:
         return self._monotonic_ms
+
+    def monotonic_ns(self) -> int:
+        return self._monotonic_ms * 1_000_000
 
     def advance(self, delta_ms: int) -> None:
         """Move both clocks on by `delta_ms` milliseconds."""

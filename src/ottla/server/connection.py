@@ -84,6 +84,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading = True
         self._writing_paused = False
         self._held_back = False  # a refusal that has yet to be sent
+        self._unmute: asyncio.TimerHandle | None = None  # the end of a wait for a quota
         self._handshake: asyncio.TimerHandle | None = None  # until the principal is known
         self._frame_begun_s: float | None = None  # when a request began that is not here whole
         self._transport: asyncio.Transport
@@ -134,6 +135,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._handshake is not None:
             self._handshake.cancel()
+        if self._unmute is not None:
+            self._unmute.cancel()
         self._slots.clear()
         self._server.held_bytes -= self._held_bytes
         self._server.closed(self, self._identity)
@@ -148,7 +151,25 @@ class ClientConnection(asyncio.Protocol):
             or self._writing_paused
             or self._server.stopping
             or bool(self._identity.refused)
+            or self._muted()
         )
+
+    def _muted(self) -> bool:
+        """The client has used more than its quota, and waits (KIP-219)."""
+        if not self._identity.muted_until_ms:
+            return False
+        left_ms = self._identity.muted_until_ms - self._server.monotonic_ms()
+        if left_ms <= 0:
+            self._identity.muted_until_ms = 0
+            return False
+        if self._unmute is None:
+            self._unmute = self._server.call_later(left_ms / 1_000, self._end_mute)
+        return True
+
+    def _end_mute(self) -> None:
+        self._unmute = None
+        if not self._transport.is_closing():
+            self._take_requests()
 
     def _take_requests(self) -> None:
         """Give the core as many of the frames that have arrived as may be in flight."""

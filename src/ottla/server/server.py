@@ -67,6 +67,7 @@ class Server:
         self.call_soon = self._loop.call_soon
         self.call_later = self._loop.call_later
         self.loop_time = self._loop.time
+        self.monotonic_ms = clock.monotonic_ms
 
     # -- beginning and end --------------------------------------------------------------------
 

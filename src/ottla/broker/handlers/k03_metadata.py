@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _NO_ID = UUID(int=0)
 _BY_ID_VERSION = 12
+_NEVER = 32_767  # a version: no client of Metadata knows THROTTLING_QUOTA_EXCEEDED
 
 
 @api(3, 0, 13)
@@ -103,7 +104,9 @@ def _find(
             return _failed(name, _NO_ID, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
         try:
             broker.check_disk_space()
-            broker.commit([broker.catalog.create(name, broker.config.num_partitions)])
+            record = broker.catalog.create(name, broker.config.num_partitions)
+            request.charge_mutations(record.partition_count, strict_from=_NEVER)
+            broker.commit([record])
         except KafkaError as error:
             return _absent(request, name, error.code)
         topic = broker.catalog.topic(name)

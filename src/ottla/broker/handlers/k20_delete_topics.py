@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ottla.broker.request import Request
 
 _BY_ID_VERSION = 6
+_QUOTA_VERSION = 5
 _NO_ID = UUID(int=0)
 _NOT_HOSTED = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "This server does not host this topic-partition.",
@@ -45,6 +46,7 @@ def handle(broker: "Broker", request: "Request[DeleteTopicsRequest]") -> None:
     for (name, topic_id), count in times.items():
         try:
             topic = _find(broker, name, topic_id, count)
+            request.charge_mutations(len(topic.partitions), strict_from=_QUOTA_VERSION)
         except KafkaError as error:
             results.append(
                 DeletableTopicResult(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.broker.request import Request
 
+_QUOTA_VERSION = 3
+
 
 @api(37, 0, 3)
 def handle(broker: "Broker", request: "Request[CreatePartitionsRequest]") -> None:
@@ -35,7 +37,7 @@ def handle(broker: "Broker", request: "Request[CreatePartitionsRequest]") -> Non
         try:
             if named[name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            record = _enlarged(broker, topic)
+            record = _enlarged(broker, request, topic)
             if not request.body.validate_only:
                 broker.check_disk_space()
                 broker.commit([record])
@@ -49,7 +51,9 @@ def handle(broker: "Broker", request: "Request[CreatePartitionsRequest]") -> Non
     request.respond(CreatePartitionsResponse(results=results))
 
 
-def _enlarged(broker: "Broker", wanted: CreatePartitionsTopic) -> TopicRecord:
+def _enlarged(
+    broker: "Broker", request: "Request[CreatePartitionsRequest]", wanted: CreatePartitionsTopic
+) -> TopicRecord:
     """The record of the topic with more partitions. Raises KafkaError."""
     topic = broker.catalog.topic(wanted.name)
     if topic is None:
@@ -74,4 +78,5 @@ def _enlarged(broker: "Broker", wanted: CreatePartitionsTopic) -> TopicRecord:
         for assignment in wanted.assignments:
             check_assignment(assignment.broker_ids, broker.node_id)
     check_partition_count(wanted.count)
+    request.charge_mutations(wanted.count - count, strict_from=_QUOTA_VERSION)
     return broker.catalog.alter(topic, partition_count=wanted.count)
