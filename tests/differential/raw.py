@@ -30,7 +30,7 @@ from ottla.wire.messages.txn_offset_commit import (
 from ottla.wire.records import Record, build_batch
 
 _LIMIT_S = 20.0
-_BUSY = {
+BUSY = {
     ErrorCode.CONCURRENT_TRANSACTIONS,
     ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
     ErrorCode.COORDINATOR_NOT_AVAILABLE,
@@ -43,9 +43,9 @@ _BUSY = {
 class Raw:
     """One connection."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, *, limit_s: float = _LIMIT_S) -> None:
         host, _, port = bootstrap_servers.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=_LIMIT_S)
+        self._socket = socket.create_connection((host, int(port)), timeout=limit_s)
         self._correlation_id = 0
 
     def close(self) -> None:
@@ -61,7 +61,10 @@ class Raw:
             answer = self.ask(3, FindCoordinatorRequest(key=key, key_type=kind))
 
     def ask(self, version: int, request: Message) -> Any:
-        """Send a request, wait for its response."""
+        """Send a request, wait for its response.
+
+        Raises ConnectionError when the broker closes, TimeoutError when it does not answer.
+        """
         self._correlation_id += 1
         key = request.API_KEY
         frame = encode_request(key, version, self._correlation_id, "raw", request)
@@ -77,7 +80,8 @@ class Raw:
         parts = b""
         while len(parts) < count:
             part = self._socket.recv(count - len(parts))
-            assert part, "the broker closed the connection"
+            if not part:
+                raise ConnectionError("the broker closed the connection")
             parts += part
         return parts
 
@@ -134,7 +138,7 @@ class RawProducer:
         deadline = time.monotonic() + _LIMIT_S
         while True:
             answer = self._raw.ask(version, request).responses[0].partition_responses[0]
-            if answer.error_code not in _BUSY or time.monotonic() > deadline:
+            if answer.error_code not in BUSY or time.monotonic() > deadline:
                 return ErrorCode(answer.error_code), answer.base_offset
             time.sleep(0.02)
 
@@ -155,7 +159,7 @@ class RawProducer:
                 for topic in self._raw.ask(version, request).results_by_topic_v3_and_below
                 for partition in topic.results_by_partition
             }
-            if not _BUSY & set(codes.values()) or time.monotonic() > deadline:
+            if not BUSY & set(codes.values()) or time.monotonic() > deadline:
                 return [codes[name, number] for name in partitions for number in partitions[name]]
             time.sleep(0.02)
 
@@ -193,7 +197,7 @@ class RawProducer:
         deadline = time.monotonic() + _LIMIT_S
         while True:
             answer = self._raw.ask(version, request).topics[0].partitions[0]
-            if answer.error_code not in _BUSY or time.monotonic() > deadline:
+            if answer.error_code not in BUSY or time.monotonic() > deadline:
                 return ErrorCode(answer.error_code)
             time.sleep(0.02)
 
@@ -210,6 +214,6 @@ class RawProducer:
         deadline = time.monotonic() + _LIMIT_S
         while True:
             answer = self._raw.ask(version, request)
-            if answer.error_code not in _BUSY or time.monotonic() > deadline:
+            if answer.error_code not in BUSY or time.monotonic() > deadline:
                 return answer
             time.sleep(0.02)

@@ -27,6 +27,7 @@ class FetchedPartition:
     index: int
     fetch_offset: int
     bytes_max: int
+    leader_epoch: int  # that the client believes in, -1 if in none
     told: tuple[int, int, int] | None = None  # high watermark, last stable offset, log start
 
 

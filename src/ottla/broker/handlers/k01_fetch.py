@@ -24,6 +24,7 @@ from ottla.broker.fetch_sessions import (
 from ottla.broker.registry import api
 from ottla.broker.waiters import Waiter
 from ottla.log.partition import Partition
+from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.ports.limits import FETCH_BYTES_MAX
 from ottla.wire.messages.fetch import (
@@ -78,7 +79,7 @@ class _Fetch:
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if body.session_id:
                 broker.fetch_sessions.close(body.session_id)
-            if epoch == INITIAL_EPOCH and asked:
+            if epoch == INITIAL_EPOCH:
                 self._session = broker.fetch_sessions.open(asked)
             self._wanted = asked
         else:
@@ -94,6 +95,7 @@ class _Fetch:
                 one.partition,
                 one.fetch_offset,
                 one.partition_max_bytes,
+                one.current_leader_epoch,
             )
             for topic in self._request.body.topics
             for one in topic.partitions
@@ -164,6 +166,8 @@ class _Fetch:
         partition = self._find(wanted)
         if isinstance(partition, ErrorCode):
             return _failed(wanted.index, partition)
+        if wanted.leader_epoch > LEADER_EPOCH:
+            return _failed(wanted.index, ErrorCode.UNKNOWN_LEADER_EPOCH, was_there=True)
         try:
             read = partition.read(
                 wanted.fetch_offset,
@@ -172,7 +176,7 @@ class _Fetch:
                 whole_batch=first,
             )
         except KafkaError as error:
-            return _failed(wanted.index, error.code)
+            return _failed(wanted.index, error.code, was_there=True)
         return PartitionData(
             partition_index=wanted.index,
             error_code=ErrorCode.NONE,
@@ -212,13 +216,13 @@ class _Fetch:
         )
 
 
-def _failed(index: int, code: ErrorCode) -> PartitionData:
+def _failed(index: int, code: ErrorCode, *, was_there: bool = False) -> PartitionData:
     return PartitionData(
         partition_index=index,
         error_code=code,
         high_watermark=-1,
         last_stable_offset=-1,
         log_start_offset=-1,
-        aborted_transactions=[],
+        aborted_transactions=None if was_there else [],
         records=b"",
     )

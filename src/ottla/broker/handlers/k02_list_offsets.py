@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _LATEST, _EARLIEST, _MAX_TIMESTAMP, _EARLIEST_LOCAL = -1, -2, -3, -4
 _LATEST_TIERED, _EARLIEST_PENDING_UPLOAD = -5, -6
+_NEVER = 1 << 15
 _SINCE_VERSION = {
+    _LATEST: 1,
+    _EARLIEST: 1,
     _MAX_TIMESTAMP: 7,
     _EARLIEST_LOCAL: 8,
     _LATEST_TIERED: 9,
@@ -53,10 +56,12 @@ def _look_up(
     answer = ListOffsetsPartitionResponse(
         partition_index=wanted.partition_index, offset=-1, timestamp=-1, leader_epoch=-1
     )
-    if partition is None:
-        answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    elif version < _SINCE_VERSION.get(wanted.timestamp, 0):
+    if wanted.timestamp < 0 and version < _SINCE_VERSION.get(wanted.timestamp, _NEVER):
         answer.error_code = ErrorCode.UNSUPPORTED_VERSION
+    elif partition is None:
+        answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    elif wanted.current_leader_epoch > LEADER_EPOCH:
+        answer.error_code = ErrorCode.UNKNOWN_LEADER_EPOCH
     else:
         found = _find(partition, wanted.timestamp, read_committed)
         if found is not None:

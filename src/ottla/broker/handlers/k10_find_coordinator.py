@@ -36,7 +36,7 @@ def handle(broker: "Broker", request: "Request[FindCoordinatorRequest]") -> None
     request.respond_now(
         FindCoordinatorResponse(
             error_code=one.error_code,
-            error_message=one.error_message,
+            error_message=one.error_message or ErrorCode.NONE.name,
             node_id=one.node_id,
             host=one.host,
             port=one.port,

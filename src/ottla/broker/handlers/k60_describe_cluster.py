@@ -28,7 +28,7 @@ def handle(broker: "Broker", request: "Request[DescribeClusterRequest]") -> None
     if request.version >= 1 and request.body.endpoint_type != _ENDPOINT_BROKERS:
         request.respond_now(
             DescribeClusterResponse(
-                error_code=ErrorCode.INVALID_REQUEST,
+                error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE,
                 error_message="this listener serves clients of brokers",
             )
         )

@@ -1,0 +1,190 @@
+"""Where Ottla's answers may differ from Apache Kafka's, each with its reason.
+
+One row allows one place in the answers of one API to differ. `docs/compatibility.md` prints this
+table; a row that the generated requests do not need is taken out, for a test says so.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ottla.ports.errors import ErrorCode
+from tests.differential.comparing import SILENT
+
+_ANY_ERROR = {code.name for code in ErrorCode if code is not ErrorCode.NONE}
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """`api` and `place` are regular expressions: the API's name, and the path in its answer.
+
+    A place of "" is the whole answer. `when` sees our value and theirs.
+    """
+
+    api: str
+    place: str
+    reason: str
+    when: Callable[[Any, Any], bool] = field(default=lambda _ours, _theirs: True)
+
+
+def _theirs(*values: Any) -> Callable[[Any, Any], bool]:
+    return lambda _ours, theirs: theirs in values
+
+
+def _both(ours_values: Any, theirs_values: Any) -> Callable[[Any, Any], bool]:
+    return lambda ours, theirs: ours in ours_values and theirs in theirs_values
+
+
+def _whole(name: str, *values: Any) -> Callable[[Any, Any], bool]:
+    """Kafka's whole answer has one of these values in its field `name`."""
+    return lambda _ours, theirs: isinstance(theirs, dict) and theirs.get(name) in values
+
+
+_PRODUCED = r"responses\[\]\.partition_responses\[\]"
+_MORE_THAN_ONE_FAULT = (
+    "a request that is wrong in more than one way: which of its errors is found first is no promise"
+)
+NOT_COMPARED = {
+    "DescribeConfigs": "each broker has configs of its own; those that both have are compared by "
+    "name where the admin clients are tested",
+    "WriteTxnMarkers": "goes from broker to broker; what a wrong one does to a partition, the "
+    "tests of hanging transactions say",
+}
+ALLOWED = [
+    Allowed(
+        ".*",
+        r"(.*\.)?error_message",
+        "Ottla says in words what is wrong where Kafka gives the code alone",
+        _both({"some words"}, {None}),
+    ),
+    Allowed(
+        "ApiVersions",
+        r"api_keys|(supported|finalized)_features(_epoch)?(\[\].*)?",
+        "each broker tells what it serves itself; the tests of the other APIs show that it does",
+    ),
+    Allowed(
+        "Fetch",
+        "",
+        "a topic id of zeros: Kafka fails (UNKNOWN_SERVER_ERROR), Ottla answers UNKNOWN_TOPIC_ID "
+        "for that topic and what was asked for the others",
+        _whole("error_code", "UNKNOWN_SERVER_ERROR"),
+    ),
+    Allowed(
+        "Produce",
+        rf"{_PRODUCED}\.error_code",
+        _MORE_THAN_ONE_FAULT,
+        _both({"INVALID_REQUIRED_ACKS"}, _ANY_ERROR),
+    ),
+    Allowed(
+        "Produce",
+        rf"{_PRODUCED}\.error_code",
+        "a batch of a magic that does not exist: Kafka finds it before it looks for the topic",
+        _both({"INVALID_RECORD", "UNKNOWN_TOPIC_OR_PARTITION"}, {"CORRUPT_MESSAGE"}),
+    ),
+    Allowed(
+        "Produce",
+        rf"{_PRODUCED}\.error_code",
+        "a transactional batch in a request without a transactional id: Kafka asks for the right "
+        "to it, Ottla says what is wrong with the request",
+        _both(_ANY_ERROR, {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED"}),
+    ),
+    Allowed(
+        "Produce",
+        rf"{_PRODUCED}\.error_code",
+        _MORE_THAN_ONE_FAULT,
+        _both({"INVALID_RECORD"}, {"INVALID_TXN_STATE", "INVALID_PRODUCER_ID_MAPPING"}),
+    ),
+    Allowed(
+        "Produce",
+        rf"{_PRODUCED}\.log_start_offset",
+        "with an INVALID_RECORD Kafka tells the start of the log, Ottla nothing of the log",
+        _both({-1}, {0}),
+    ),
+    Allowed(
+        "Metadata",
+        r"topics\[\]\.error_code",
+        "a name that no topic can have: Kafka says so, to Ottla it is unknown like any other",
+        _both({"UNKNOWN_TOPIC_OR_PARTITION"}, {"INVALID_TOPIC_EXCEPTION"}),
+    ),
+    Allowed(
+        "Metadata",
+        "",
+        "a topic id before version 12: Kafka refuses the request, Ottla that topic",
+        _whole("cluster_id", None),
+    ),
+    Allowed(
+        "Metadata",
+        "",
+        "a topic named neither by id nor by name, or by one id twice: Kafka leaves it out",
+        lambda ours, theirs: len(ours["topics"]) > len(theirs["topics"]),
+    ),
+    Allowed(
+        "CreateTopics",
+        r"topics\[\]\.error_code",
+        _MORE_THAN_ONE_FAULT,
+        _both({"INVALID_REPLICATION_FACTOR"}, {"TOPIC_ALREADY_EXISTS", "INVALID_TOPIC_EXCEPTION"}),
+    ),
+    Allowed(
+        "CreateTopics",
+        r"topics\[\]\.configs\[\]\.config_source",
+        "Kafka keeps some of its defaults as configs of the cluster",
+        _both({5}, {3}),
+    ),
+    Allowed(
+        "DeleteTopics",
+        r"responses\[\]\.error_code",
+        "neither name nor id: to Ottla it is an id that is not known",
+        _both({"UNKNOWN_TOPIC_ID"}, {"INVALID_REQUEST"}),
+    ),
+    Allowed(
+        "DeleteTopics",
+        r"responses\[\]\.error_message",
+        "Kafka repeats the error code in words",
+        _both({None}, {"some words"}),
+    ),
+    Allowed(
+        "TxnOffsetCommit",
+        r"topics\[\]\.partitions\[\]\.error_code",
+        _MORE_THAN_ONE_FAULT,
+        _both({"INVALID_REQUEST"}, {"INVALID_GROUP_ID"}),
+    ),
+    Allowed(
+        "JoinGroup",
+        "protocol_name",
+        'a refused member is told the protocol "", Kafka says null from version 7 on',
+        _both({""}, {None}),
+    ),
+    Allowed(
+        "OffsetDelete",
+        "",
+        "a group without members is gone with its last offset; Kafka keeps it until it next looks "
+        "for old offsets",
+        lambda ours, theirs: (
+            (ours["error_code"], theirs["error_code"]) == ("GROUP_ID_NOT_FOUND", "NONE")
+        ),
+    ),
+    Allowed(
+        "AddPartitionsToTxn",
+        "",
+        "a request for no transaction at all: Kafka never answers it",
+        _theirs(SILENT),
+    ),
+]
+
+
+# A length below zero that is not null's -1, in a field that may be null, by API.
+TAKEN_FOR_NULL = dict.fromkeys(
+    ("Metadata", "InitProducerId"), "Kafka takes any length below zero for null's, Ottla only -1"
+)
+USED: set[str] = set()  # the reasons that this run has needed
+
+
+def reason_for(api: str, path: str, ours: Any, theirs: Any) -> Allowed | None:
+    """The row that allows this difference, or None."""
+    for row in ALLOWED:
+        named = re.fullmatch(row.api, api) and re.fullmatch(row.place, path)
+        if named and row.when(ours, theirs):
+            USED.add(row.reason)
+            return row
+    return None
