@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.security.authorizing import authorizing, kafka_authorizing, ottla_authorizing
 from tests.security.certificates import Authority, Pair
 from tests.unit.server.conftest import run
 
-__all__ = ["run"]
+__all__ = ["authorizing", "kafka_authorizing", "ottla_authorizing", "run"]
 
 
 @pytest.fixture(scope="session")

@@ -195,4 +195,3 @@ class Request(Generic[B]):
             raise ProtocolError(
                 f"API key {header.api_key} version {header.api_version} could not be answered"
             ) from error
-        return [frame]
