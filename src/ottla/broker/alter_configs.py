@@ -236,7 +236,7 @@ def _check_room(
     broker: "Broker", kind: ResourceType, name: str, configs: Mapping[str, str]
 ) -> None:
     """Groups need not exist and a broker's names need not be known: their number is bounded."""
-    configured = broker.catalog.configs.names(kind)
+    configured = broker.catalog.configs.resources(kind)
     if len(configs) > CONFIGS_MAX or (
         name not in configured and len(configured) >= CONFIG_RESOURCES_MAX
     ):

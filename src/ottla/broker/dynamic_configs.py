@@ -39,29 +39,33 @@ class DynamicConfigs:
         """`static`: how the broker was started, `broker.id` included."""
         self.node = static.get("broker.id", "")
         self._static = static
-        self._set: dict[tuple[int, str], dict[str, str]] = {}
+        self._set: dict[int, dict[str, dict[str, str]]] = {}
         self._topic_defaults: dict[str, str] = {}
 
     def of(self, kind: ResourceType, name: str) -> dict[str, str]:
         """What is set on a resource."""
-        return self._set.get((kind, name), {})
+        return self.resources(kind).get(name, {})
 
-    def names(self, kind: ResourceType) -> list[str]:
-        """The resources of a kind on which something is set."""
-        return sorted(name for one, name in self._set if one == kind)
+    def resources(self, kind: ResourceType) -> Mapping[str, dict[str, str]]:
+        """The resources of a kind on which something is set, by name."""
+        return self._set.get(kind, {})
 
     def apply(self, record: ConfigsRecord) -> None:
-        key = (record.resource_type, record.resource_name)
+        of_kind = self._set.setdefault(record.resource_type, {})
         if record.configs:
-            self._set[key] = record.configs
+            of_kind[record.resource_name] = record.configs
         else:
-            self._set.pop(key, None)
+            of_kind.pop(record.resource_name, None)
         if record.resource_type == ResourceType.BROKER:
             self._topic_defaults = self._find_topic_defaults()
 
     def snapshot(self) -> list[ConfigsRecord]:
         """The records that rebuild this state."""
-        return [ConfigsRecord(*key, configs) for key, configs in self._set.items()]
+        return [
+            ConfigsRecord(kind, name, configs)
+            for kind, of_kind in self._set.items()
+            for name, configs in of_kind.items()
+        ]
 
     # -- which value is in force --------------------------------------------------------------
 

@@ -51,4 +51,4 @@ def _names(broker: "Broker", kind: ResourceType) -> list[str]:
         return [topic.name for topic in broker.catalog.topics()]
     if kind in (ResourceType.BROKER, ResourceType.BROKER_LOGGER):
         return [str(broker.node_id)]
-    return broker.catalog.configs.names(kind)
+    return sorted(broker.catalog.configs.resources(kind))
