@@ -176,14 +176,6 @@ class RemoteAdmin(Admin):
         """Shut out whoever has this transactional id (Java)."""
         self._driver.call(self._id, "fence", transactional_id)
 
-    def abort_transaction(
-        self, partition: TopicPartition, producer_id: int, epoch: int, coordinator_epoch: int
-    ) -> None:
-        """End a hanging transaction by hand (KIP-664; Java)."""
-        self._driver.call(
-            self._id, "abort_transaction", partition, producer_id, epoch, coordinator_epoch
-        )
-
     def close(self) -> None:
         if self._driver.alive:
             self._driver.call(self._id, "close")

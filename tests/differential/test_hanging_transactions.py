@@ -91,8 +91,8 @@ def test_a_marker_by_hand_gets_the_same_answer(raw: Raw, topic: str) -> None:
         answer = _mark(raw, producer, topic, epoch, coordinator_epoch, version)
         assert answer == {(topic, 0): expected, (topic, 9): UNKNOWN}
     assert producer.produce(0, epoch=3) == (INVALID_EPOCH, -1)
-    # Four markers stand between the record and the next one.
-    assert producer.produce(0, epoch=4) == (NONE, 5)
+    # Three markers stand between the record and the next one.
+    assert producer.produce(0, epoch=4) == (NONE, 4)
 
 
 def test_transactions_are_listed_by_the_same_filters(raw: Raw, topic: str, unique: Unique) -> None:

@@ -13,7 +13,6 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
-import org.apache.kafka.clients.admin.AbortTransactionSpec;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.Consumer;
@@ -252,8 +251,6 @@ public final class Worker {
                 return List.of(found.state().toString(), found.producerId(), found.producerEpoch(), found.topicPartitions().size());
             }
             case "fence" -> admin.fenceProducers(List.of(a.get(0).asText())).all().get();
-            case "abort_transaction" -> admin.abortTransaction(new AbortTransactionSpec(
-                partition(a.get(0)), a.get(1).asLong(), (short) a.get(2).asInt(), a.get(3).asInt())).all().get();
             case "close" -> admin.close();
             default -> throw new IllegalArgumentException(method);
         }
