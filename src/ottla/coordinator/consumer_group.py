@@ -231,14 +231,12 @@ def preferred_assignor(members: Iterable[ConsumerMemberRecord]) -> str:
 
 
 def digest(names: Iterable[str], topics: Topics) -> bytes:
-    """Changes when one of these topics is made, deleted, or gets more partitions."""
+    """Changes when one of these topics is made, deleted, or gets more partitions; empty for none."""
     made = blake2b(digest_size=_DIGEST_BYTES)
-    for name in sorted(names):
-        placement = topics.placement(name)
-        if placement is not None:
-            topic_id, count = placement
-            made.update(b"%d %b %d " % (len(name), name.encode(), count) + topic_id)
-    return made.digest()
+    found = [(name, placement) for name in sorted(names) if (placement := topics.placement(name))]
+    for name, (topic_id, count) in found:
+        made.update(b"%d %b %d " % (len(name), name.encode(), count) + topic_id)
+    return made.digest() if found else b""
 
 
 def subscriptions(

@@ -149,9 +149,7 @@ class ConsumerGroups:
         if group is None:
             if not request.joins or not may_create:
                 why = "not found" if may_create else "is not a consumer group"
-                raise KafkaError(
-                    ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} {why}."
-                )
+                raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} {why}.")
             group = ConsumerGroup(request.group_id)
         if request.member_epoch < 0:
             return self._leave(group, request)

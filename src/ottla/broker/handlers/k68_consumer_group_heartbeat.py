@@ -81,7 +81,7 @@ def _heartbeat(
         body.rack_id,
         body.rebalance_timeout_ms,
         request.client_id,
-        request.client_host,
+        f"/{request.client_host}",
         body.subscribed_topic_names,
         body.subscribed_topic_regex,
         body.server_assignor,
