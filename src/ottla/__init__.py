@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ottla.client.errors import Abortable as Abortable
     from ottla.client.errors import ClientError as ClientError
     from ottla.client.errors import Fatal as Fatal
+    from ottla.client.errors import NotLetIn as NotLetIn
     from ottla.client.errors import OutcomeUnknown as OutcomeUnknown
     from ottla.client.errors import ProducerFenced as ProducerFenced
     from ottla.client.producer import Producer as Producer
@@ -34,6 +35,7 @@ _HOMES = {
     "ClientError": "ottla.client.errors",
     "Consumer": "ottla.client.consumer",
     "Fatal": "ottla.client.errors",
+    "NotLetIn": "ottla.client.errors",
     "OutcomeUnknown": "ottla.client.errors",
     "Pipeline": "ottla.pipeline.api",
     "PipelineError": "ottla.pipeline.errors",

@@ -11,7 +11,7 @@ from ottla.pipeline.config import build
 from ottla.pipeline.dead_letters import DeadLetter, dead_letter_of
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.topics import read_topic
-from ottla.pipeline.worker import STOP
+from ottla.pipeline.worker import BROKER_VARIABLE, STOP
 
 
 def make_spec(directory: Path, **changes: Any) -> PipelineSpec:
@@ -39,8 +39,12 @@ def start_worker(
     file = spec.base / "pipeline.json"
     file.write_text(json.dumps(content))
     return subprocess.Popen(
-        [sys.executable, "-m", "ottla.pipeline.worker", role, str(file), bootstrap_servers],
-        env={**os.environ, "OTTLA_FAILPOINTS": failpoints},
+        [sys.executable, "-m", "ottla.pipeline.worker", role, str(file)],
+        env={
+            **os.environ,
+            "OTTLA_FAILPOINTS": failpoints,
+            BROKER_VARIABLE: bootstrap_servers,
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -88,6 +88,7 @@ def _checks(
 ) -> list[tuple[str, str | None]]:
     """What was looked at, each with what is wrong with it."""
     from ottla.client import Admin, ClientError
+    from ottla.client.settings import shown
     from ottla.pipeline.errors import PipelineError
     from ottla.pipeline.sinks.open import open_for
     from ottla.pipeline.urls import FileSource
@@ -100,9 +101,9 @@ def _checks(
     if address is not None:
         try:
             Admin(address, timeout_ms=5_000).partition_counts([])
-            found.append((f"broker {address}", None))
+            found.append((f"broker {shown(address)}", None))
         except ClientError as error:
-            found.append((f"broker {address}", str(error)))
+            found.append((f"broker {shown(address)}", str(error)))
     if spec.has_sink:
         sink = open_for(spec, topic_id="", owner="check")
         try:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from confluent_kafka import (
     IsolationLevel,
@@ -18,8 +18,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     OffsetSpec,
 )
 
-from ottla.client.errors import ClientError, Fatal, TimedOut, kafka_error, translate
-from ottla.client.settings import CONNECTION
+from ottla.client.errors import (
+    ClientError,
+    Fatal,
+    TimedOut,
+    kafka_error,
+    not_let_in,
+    translate,
+)
+from ottla.client.settings import Refusals, Security, connection
 from ottla.client.types import Partition
 
 _RETRY_S = 0.05
@@ -47,7 +54,9 @@ class TopicSpec:
 class Admin:
     """Administration of a cluster.
 
-    Args: `timeout_ms` for every call. Raises Fatal when the settings are refused.
+    Args: `timeout_ms` for every call; `security` is how to be let in, see
+    `ottla.client.settings.Security`. Raises Fatal when the settings are refused; every call may
+    raise NotLetIn.
     """
 
     def __init__(
@@ -56,9 +65,11 @@ class Admin:
         *,
         timeout_ms: int = 30_000,
         config: Mapping[str, Any] | None = None,
+        **security: Unpack[Security],
     ) -> None:
         self._timeout_s = timeout_ms / 1000
-        settings = CONNECTION | {"bootstrap.servers": bootstrap_servers, "log_level": 2}
+        self._refusals = Refusals()
+        settings = connection(bootstrap_servers, security, self._refusals) | {"log_level": 2}
         try:
             self._admin = AdminClient(settings | dict(config or {}))
         except KafkaException as error:
@@ -89,7 +100,7 @@ class Admin:
                 made.append(name)
             except KafkaException as error:
                 if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translate(kafka_error(error), f"create topic {name}") from error
+                    raise self._translated(error, f"create topic {name}") from error
         self._await_topics([each.topic for each in wanted])
         return made
 
@@ -105,7 +116,7 @@ class Admin:
         try:
             metadata = self._admin.list_topics(timeout=self._timeout_s)
         except KafkaException as error:
-            raise translate(kafka_error(error), "list topics") from error
+            raise self._translated(error, "list topics") from error
         wanted = None if topics is None else set(topics)
         return {
             name: len(topic.partitions)
@@ -122,7 +133,7 @@ class Admin:
             try:
                 found[name] = str(future.result().topic_id)
             except KafkaException as error:
-                raise translate(kafka_error(error), f"describe topic {name}") from error
+                raise self._translated(error, f"describe topic {name}") from error
         return found
 
     def delete_topics(self, topics: Iterable[str]) -> None:
@@ -134,7 +145,7 @@ class Admin:
                 future.result()
             except KafkaException as error:
                 if kafka_error(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise translate(kafka_error(error), f"delete topic {name}") from error
+                    raise self._translated(error, f"delete topic {name}") from error
 
     def end_offsets(
         self, partitions: Iterable[Partition], *, isolation: str = "read_committed"
@@ -170,12 +181,19 @@ class Admin:
                 except KafkaException as error:
                     again = kafka_error(error).code() in _NOT_YET and time.monotonic() < deadline
                     if not again:
-                        raise translate(
-                            kafka_error(error), f"list offsets of {partition}"
-                        ) from error
+                        raise self._translated(error, f"list offsets of {partition}") from error
             if left:
                 time.sleep(_RETRY_S)
         return found
+
+    def _translated(self, error: KafkaException, doing: str) -> ClientError:
+        """The error as one of ours; if we are not let in, that."""
+        ours = translate(kafka_error(error), doing)
+        if isinstance(ours, TimedOut):
+            self._admin.poll(0)  # lets librdkafka say it
+            if self._refusals.reason:
+                return not_let_in(doing, self._refusals.reason)
+        return ours
 
 
 __all__ = ["Admin", "ClientError", "Fatal", "TopicSpec"]

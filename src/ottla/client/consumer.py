@@ -7,13 +7,13 @@ transaction markers: a position can never reach a high watermark that lies behin
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
-from ottla.client.errors import Fatal, kafka_error, translate
-from ottla.client.settings import CONNECTION
+from ottla.client.errors import Fatal, TimedOut, kafka_error, not_let_in, translate
+from ottla.client.settings import Refusals, Security, connection
 from ottla.client.types import Message, Partition, Position
 
 _END = KafkaError._PARTITION_EOF
@@ -40,6 +40,7 @@ class Consumer:
         offset_reset: where to begin without a committed offset: "earliest", "latest" or "error".
         session_timeout_ms: after this long without a sign the group gives the partitions away.
         config: more settings of librdkafka.
+        security: how to be let in; see `ottla.client.settings.Security`.
     Raises Fatal when the settings are refused.
     """
 
@@ -54,12 +55,13 @@ class Consumer:
         session_timeout_ms: int = 10_000,
         timeout_ms: int = 30_000,
         config: Mapping[str, Any] | None = None,
+        **security: Unpack[Security],
     ) -> None:
+        self._refusals = Refusals()
         self.group_id = group_id
         self._timeout_s = timeout_ms / 1000
         settings: dict[str, Any] = {
-            **CONNECTION,
-            "bootstrap.servers": bootstrap_servers,
+            **connection(bootstrap_servers, security, self._refusals),
             "group.id": group_id,
             "isolation.level": isolation,
             "auto.offset.reset": offset_reset,
@@ -140,12 +142,15 @@ class Consumer:
         """Up to `count` messages, gathered by partition, each partition's in order.
 
         Returns as soon as there are any, with nothing after `timeout_s`. Raises Fatal when the
-        consumer cannot go on, for example on an offset out of range with `offset_reset="error"`.
+        consumer cannot go on, for example on an offset out of range with `offset_reset="error"`,
+        or NotLetIn when the broker refuses us.
         """
         # librdkafka waits until it has `count` messages: ask for what is there, then wait for one.
         messages: list[Message] = self._call("consume", lambda: self._consumer.consume(count, 0))
         if not messages and timeout_s > 0:
             messages = self._call("consume", lambda: self._consumer.consume(1, timeout_s))
+        if not messages and self._refusals.reason:
+            raise not_let_in("consume", self._refusals.reason)
         runs: dict[tuple[str, int], list[Message]] = {}
         for message in messages:
             if message.error() is not None:
@@ -284,6 +289,9 @@ class Consumer:
         try:
             return call()
         except KafkaException as error:
-            raise translate(kafka_error(error), doing) from error
+            ours = translate(kafka_error(error), doing)
+            if isinstance(ours, TimedOut) and self._refusals.reason:
+                ours = not_let_in(doing, self._refusals.reason)
+            raise ours from error
         except RuntimeError as error:
             raise Fatal(f"cannot {doing}: the consumer is closed") from error

@@ -2,6 +2,8 @@
 
 Abortable       leave the transaction; the block does it, and the work can be done again
 Fatal           this producer or consumer is of no more use; close it, make another
+NotLetIn        (Fatal) the broker does not take our name, password, token or certificate, or we
+                not its certificate
 ProducerFenced  (Fatal) another producer took over the transactional.id; the producer is closed
 MemberFenced    (Fatal) another consumer took over the group.instance.id
 OffsetLost      (Fatal) the offset to read from is not in the log: records are gone unread
@@ -31,6 +33,10 @@ class Abortable(ClientError):  # noqa: N818 - as KIP-1050 names it
 
 class Fatal(ClientError):  # noqa: N818 - as KIP-1050 names it
     """The producer or consumer cannot go on."""
+
+
+class NotLetIn(Fatal):
+    """The broker and this client do not trust each other; the text says which of them, and why."""
 
 
 class ProducerFenced(Fatal):
@@ -99,6 +105,15 @@ def code_name(code: int) -> str:
         return ErrorCode(code).name
     except ValueError:
         return str(KafkaError(code).name())
+
+
+def not_let_in(doing: str, reason: str) -> NotLetIn:
+    """The error for what TLS or SASL has said."""
+    return NotLetIn(
+        f"cannot {doing}: {reason}. Look at security_protocol, sasl_mechanism, username, password "
+        "and ssl_ca",
+        int(KafkaError._AUTHENTICATION),
+    )
 
 
 def refused(doing: str, code: int, message: str | None = None) -> ClientError:

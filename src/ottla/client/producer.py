@@ -18,11 +18,12 @@ Records of one call are handed to librdkafka one by one: measured, its `produce`
 Java client (murmur2), so that keys meet in the same partition whoever wrote them.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
@@ -35,9 +36,10 @@ from ottla.client.errors import (
     ProducerFenced,
     TimedOut,
     kafka_error,
+    not_let_in,
     translate,
 )
-from ottla.client.settings import CONNECTION
+from ottla.client.settings import Refusals, Security, connection
 from ottla.client.types import Headers, Partition, Position
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ class Producer:
         linger_ms: how long a record may wait for company.
         timeout_ms: how long a call may wait for the broker.
         config: more settings of librdkafka.
-    Raises TimedOut when the broker is not there, Fatal when the settings are refused.
+        security: how to be let in; see `ottla.client.settings.Security`.
+    Raises TimedOut when the broker is not there, Fatal when the settings are refused, NotLetIn when
+    the broker refuses us.
     """
 
     def __init__(
@@ -88,12 +92,13 @@ class Producer:
         linger_ms: int = 5,
         timeout_ms: int = 30_000,
         config: Mapping[str, Any] | None = None,
+        **security: Unpack[Security],
     ) -> None:
         self.transactional_id = transactional_id
+        self._refusals = Refusals()
         self._timeout_s = timeout_ms / 1000
         settings: dict[str, Any] = {
-            **CONNECTION,
-            "bootstrap.servers": bootstrap_servers,
+            **connection(bootstrap_servers, security, self._refusals),
             "enable.idempotence": True,
             "linger.ms": linger_ms,
             "partitioner": "murmur2_random",
@@ -210,9 +215,12 @@ class Producer:
             raise self._translated(error, "flush") from error
         self._raise_failed()
         if left:
-            raise TimedOut(
-                f"{left} records were not acknowledged within {self._timeout_s} s. "
-                "They are still being sent: flush again, or close the producer to give up"
+            raise self._in_vain(
+                "flush",
+                TimedOut(
+                    f"{left} records were not acknowledged within {self._timeout_s} s. "
+                    "They are still being sent: flush again, or close the producer to give up"
+                ),
             )
 
     @contextmanager
@@ -331,10 +339,11 @@ class Producer:
             except BufferError:  # the queue is full: let it drain
                 self._poll(_QUEUE_FULL_WAIT_S)
                 if time.monotonic() > deadline:
-                    raise TimedOut(
+                    full = TimedOut(
                         f"cannot send to {topic}: the queue stayed full for {self._timeout_s} s. "
                         "Is the broker there?"
-                    ) from None
+                    )
+                    raise self._in_vain(f"send to {topic}", full) from None
             except KafkaException as error:
                 raise self._translated(error, f"send to {topic}") from error
 
@@ -369,7 +378,16 @@ class Producer:
         if isinstance(ours, ProducerFenced) or found.fatal():
             self._producer.purge()
             self.state = State.CLOSED
-        return ours
+        return self._in_vain(doing, ours)
+
+    def _in_vain(self, doing: str, error: ClientError) -> ClientError:
+        """The error, or what is behind it if it is that we are not let in."""
+        if isinstance(error, TimedOut):
+            with contextlib.suppress(KafkaException):
+                self._producer.poll(0)  # lets librdkafka say it
+            if self._refusals.reason:
+                return not_let_in(doing, self._refusals.reason)
+        return error
 
     def _abort_after(self, error: BaseException) -> None:
         """Abort without hiding what led to it."""

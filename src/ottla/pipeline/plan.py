@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from ottla.client.settings import shown
 from ottla.pipeline.dead_letters import SOURCE_COLUMN
 from ottla.pipeline.errors import ConfigError
 from ottla.pipeline.expressions import Expression
@@ -36,6 +37,9 @@ from ottla.pipeline.urls import DatabaseSink, FileSource, KafkaTopic
 
 _HEADER_BYTES = 1 << 20
 _EXACTLY_ONCE = "exactly once"
+
+
+_OWN_BROKER = "a broker of its own (embedded; fsync before every answer)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def make_plan(spec: PipelineSpec, bootstrap_servers: str | None = None) -> Plan:
     return Plan(
         pipeline=spec.name,
         hops=tuple(_hops(spec, files)),
-        broker=given or "a broker of its own (embedded; fsync before every answer)",
+        broker=shown(given) if given else _OWN_BROKER,
         files=tuple(files),
     )
 

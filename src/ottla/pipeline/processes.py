@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import orjson
 
-from ottla.pipeline.worker import EXIT_FENCED, EXIT_STOPPED, STOP
+from ottla.pipeline.worker import BROKER_VARIABLE, EXIT_FENCED, EXIT_STOPPED, STOP
 
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 _HEALTHY_AFTER_S = 10.0
@@ -47,7 +47,8 @@ class WorkerProcess:
         self.reason = ""  # why it waits, was started again, or failed
         self.state = State.DOWN
         self.report: dict[str, Any] = {}
-        self._arguments = [role, str(file), bootstrap_servers]
+        self._arguments = [role, str(file)]
+        self._bootstrap_servers = bootstrap_servers
         self._failpoints = failpoints
         self._before: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +83,11 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the supervisor alone
-            env={**os.environ, "OTTLA_FAILPOINTS": self._failpoints},
+            env={
+                **os.environ,
+                "OTTLA_FAILPOINTS": self._failpoints,
+                BROKER_VARIABLE: self._bootstrap_servers,
+            },
         )
         self._failpoints = ""  # they are for the first start
         self.state = State.RUNNING

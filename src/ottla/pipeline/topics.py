@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 from ottla.client import Admin, Consumer, Message, Partition, TopicSpec
+from ottla.client.settings import shown
 from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.urls import KafkaTopic
@@ -26,7 +27,7 @@ def make_topics(spec: PipelineSpec, bootstrap_servers: str) -> dict[str, int]:
     if isinstance(spec.source, KafkaTopic):
         if not admin.partition_counts([spec.input_topic]):
             raise PipelineStopped(
-                f"there is no topic {spec.input_topic} on {bootstrap_servers} to read from"
+                f"there is no topic {spec.input_topic} on {shown(bootstrap_servers)} to read from"
             )
     else:
         wanted.append(TopicSpec(spec.input_topic, spec.partitions, _KEPT))

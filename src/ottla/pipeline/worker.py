@@ -1,9 +1,10 @@
-"""One worker of a pipeline as a process: `python -m ottla.pipeline.worker ROLE FILE BOOTSTRAP`.
+"""One worker of a pipeline as a process: `python -m ottla.pipeline.worker ROLE FILE`.
 
 FILE is the description that the supervisor froze at the start, so that all workers, also those
-that are restarted, work by the same one. Reports go to standard output, words for people to
-standard error. The worker ends in good order when it reads STOP from its standard input, and on
-SIGTERM; it ends at once when its standard input is closed, as it is when its supervisor is killed.
+that are restarted, work by the same one. Where the broker is says OTTLA_PIPELINE_BROKER. Reports
+go to standard output, words for people to standard error. The worker ends in good order when it
+reads STOP from its standard input, and on SIGTERM; it ends at once when its standard input is
+closed, as it is when its supervisor is killed.
 
 Exit codes: 0 done or stopped, 3 a person has to act, 4 fenced, anything else: start it again.
 """
@@ -31,6 +32,8 @@ EXIT_FENCED = 4
 EXIT_AGAIN = 1
 _REPORT_INTERVAL_S = 0.25
 STOP = b"s"  # on standard input
+# Where the broker is: not an argument, for there may be a password in it, and all can see those.
+BROKER_VARIABLE = "OTTLA_PIPELINE_BROKER"
 _STDIN = 0
 _STOP_LIMIT_S = 30.0
 _HANG_LIMIT_S = 60.0
@@ -38,7 +41,8 @@ _HANG_LIMIT_S = 60.0
 
 def main(arguments: list[str]) -> int:
     """Run a worker until it is done or stopped; its exit code."""
-    role, file, bootstrap_servers = arguments
+    role, file = arguments
+    bootstrap_servers = os.environ[BROKER_VARIABLE]
     arm_from_environment()
     content = orjson.loads(Path(file).read_bytes())
     spec = build(content["name"], content["description"], Path(content["base"]))

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from ottla.client import Admin
+from ottla.client.settings import Security, as_url
 from ottla.ports.clock import Clock, RealClock
 from ottla.ports.failpoints import arm_from_environment
 from ottla.server.process import Broker
@@ -51,6 +52,7 @@ class App:
             hangs; readers of its output wait for that.
         session_timeout_ms: after this long without a sign of life its partitions go to others.
         timeout_ms: how long to wait for an answer of the broker.
+        security: how to be let in; see `ottla.client.settings.Security`.
     Raises TopologyError on values that make no sense.
     """
 
@@ -68,6 +70,7 @@ class App:
         session_timeout_ms: int = 10_000,
         timeout_ms: int = 30_000,
         clock: Clock | None = None,
+        **security: Unpack[Security],
     ) -> None:
         check_name(name, "an application")
         if guarantee != "exactly_once":
@@ -76,7 +79,11 @@ class App:
             raise TopologyError(f'errors is "stop" or "dead_letter", not {errors!r}')
         self.name = name
         self.state_dir = Path(state_dir) / name
-        self._bootstrap_servers = bootstrap_servers
+        if security and bootstrap_servers is None:
+            raise TopologyError("the application's own broker is open to this machine alone")
+        self._bootstrap_servers = (
+            None if bootstrap_servers is None else as_url(bootstrap_servers, security)
+        )
         self._broker: Broker | None = None
         self.dead_letter_topic: str | None = None
         self._builder = Builder(name)
