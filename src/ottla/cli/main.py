@@ -13,6 +13,7 @@ from ottla.cli import (
     consume,
     dlq,
     groups,
+    log,
     plan,
     produce,
     run,
@@ -36,6 +37,7 @@ app = typer.Typer(
 for command in (run.run, plan.plan, plan.check, status.status, dlq.dlq, audit.audit):
     app.command(rich_help_panel=PIPELINES)(command)
 app.add_typer(broker.app, name="broker", rich_help_panel=BROKER)
+app.add_typer(log.app, name="log", rich_help_panel=BROKER)
 for command in (produce.produce, consume.consume):
     app.command(rich_help_panel=CLUSTER)(command)
 for group in (topics, groups, transactions, configs, acls, users):

@@ -104,13 +104,14 @@ def json_of(message: Message) -> dict[str, Any]:
         "partition": message.partition(),
         "offset": message.offset(),
         "timestamp": message.timestamp()[1],
-        "headers": [[name, _text(value)] for name, value in message.headers() or []],
-        "key": _text(message.key()),
-        "value": _text(message.value()),
+        "headers": [[name, text_of(value)] for name, value in message.headers() or []],
+        "key": text_of(message.key()),
+        "value": text_of(message.value()),
     }
 
 
-def _text(content: bytes | None) -> Any:
+def text_of(content: bytes | None) -> Any:
+    """The content as JSON has it."""
     if content is None:
         return None
     try:

@@ -96,7 +96,7 @@ def describe(
         "producer": f"{found.producer_id}, epoch {found.producer_epoch}",
         "timeout": duration(found.timeout_ms),
     }
-    if found.start_ms >= 0:
+    if _is_open(found):
         open_for = duration(_now_ms() - found.start_ms)
         lines["open since"] = f"{shown_time(found.start_ms)}, for {open_for}"
     lines["partitions"] = printable(" ".join(map(str, found.partitions))) or "none"
@@ -248,9 +248,14 @@ def abort(
             raise Mistake("name TOPIC:PARTITION and --start-offset, or only --transactional-id")
 
 
+def _is_open(described: client.Described) -> bool:
+    """Whether there is a transaction now: a coordinator remembers the start of the last one."""
+    return described.start_ms >= 0 and described.state.startswith(("Ongoing", "Prepare"))
+
+
 def _fence(brokers: Brokers, transactional_id: str, output: Output, *, yes: bool) -> None:
     found = client.describe_transaction(brokers, transactional_id)
-    if found.start_ms < 0 or not found.state.startswith(("Ongoing", "Prepare")):
+    if not _is_open(found):
         tell(f"{printable(transactional_id)} has no open transaction", f"it is {found.state}")
         raise typer.Exit(EXIT_REFUSED)
     ask(

@@ -226,6 +226,10 @@ class Brokers:
             raise refused(f"reach broker {node_id}", ErrorCode.BROKER_NOT_AVAILABLE)
         return self._to(*self._nodes[node_id])
 
+    def ask_any(self, request: Message) -> Any:
+        """Ask whichever broker answered first, for what all of them know."""
+        return self._first.ask(request)
+
     def await_topic(self, name: str) -> int:
         """How many partitions a topic has that is about to be written to.
 
@@ -233,11 +237,12 @@ class Brokers:
         """
         deadline = time.monotonic() + min(_CONNECT_LIMIT_S, self._access.timeout_ms / 1000)
         while True:
-            (topic,) = self._first.ask(MetadataRequest([MetadataRequestTopic(name=name)])).topics
-            if topic.error_code == ErrorCode.NONE:
-                return len(topic.partitions)
-            if topic.error_code not in _NOT_THERE_YET or time.monotonic() > deadline:
-                raise refused(f"write to topic {name}", topic.error_code)
+            told = self._first.ask(MetadataRequest([MetadataRequestTopic(name=name)])).topics
+            code = told[0].error_code if told else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if code == ErrorCode.NONE:
+                return len(told[0].partitions)
+            if code not in _NOT_THERE_YET or time.monotonic() > deadline:
+                raise refused(f"write to topic {name}", code)
             time.sleep(_RETRY_S)
 
     def leaders(self, topics: list[str] | None) -> dict[int, dict[str, list[int]]]:

@@ -1,6 +1,8 @@
 """Who may do what, and who may come in: ACLs and SCRAM users."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -19,6 +21,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from ottla.client.cluster import Cluster
+from ottla.client.errors import refused
+from ottla.ports.errors import ErrorCode
+from ottla.wire.messages.describe_acls import DescribeAclsRequest
 
 CLUSTER_NAME = "kafka-cluster"
 _RESOURCES = {
@@ -28,7 +33,6 @@ _RESOURCES = {
     "transactional-id": AdminResourceType.TRANSACTIONAL_ID,
     "any": AdminResourceType.ANY,
 }
-_NAMES = {kind: name for name, kind in _RESOURCES.items()}
 RESOURCES = tuple(name for name in _RESOURCES if name != "any")
 OPERATIONS = tuple(
     each.name.lower().replace("_", "-")
@@ -82,16 +86,56 @@ def add_acls(cluster: Cluster, acls: list[Acl]) -> None:
 
 
 def list_acls(cluster: Cluster, which: AclFilter) -> list[Acl]:
-    """The rules that match. Raises Refused, TimedOut."""
-    asked = cluster.admin.describe_acls(_filter(which), request_timeout=cluster.timeout_s)
-    return _sorted(cluster.call("list ACLs", asked.result))
+    """The rules that match. Raises Refused, TimedOut.
+
+    Asked raw: librdkafka answers with no rules when it is not allowed to see them.
+    """
+    restype, pattern, operation, permission = _kinds(which)
+    request = DescribeAclsRequest(
+        restype.value,
+        which.name,
+        pattern.value,
+        which.principal,
+        which.host,
+        operation.value,
+        permission.value,
+    )
+    answer = cluster.brokers.ask_any(request)
+    if answer.error_code != ErrorCode.NONE:
+        raise refused("list ACLs", answer.error_code, answer.error_message)
+    return _sorted(
+        [
+            Acl(
+                each.principal,
+                each.host,
+                _word(AclOperation, each.operation),
+                _word(AclPermissionType, each.permission_type),
+                _resource_word(resource.resource_type),
+                resource.resource_name,
+                _word(ResourcePatternType, resource.pattern_type),
+            )
+            for resource in answer.resources
+            for each in resource.acls
+        ]
+    )
 
 
 def remove_acls(cluster: Cluster, which: AclFilter) -> list[Acl]:
     """Remove the rules that match; those that were. Raises Refused, TimedOut."""
     asked = cluster.admin.delete_acls([_filter(which)], request_timeout=cluster.timeout_s)
     ((_, removed),) = cluster.wait(lambda _: "remove ACLs", asked)
-    return _sorted(removed)
+    return _sorted(
+        Acl(
+            each.principal,
+            each.host,
+            _word(AclOperation, each.operation.value),
+            _word(AclPermissionType, each.permission_type.value),
+            _resource_word(each.restype.value),
+            each.name,
+            _word(ResourcePatternType, each.resource_pattern_type.value),
+        )
+        for each in removed
+    )
 
 
 def _binding(acl: Acl) -> AclBinding:
@@ -106,33 +150,44 @@ def _binding(acl: Acl) -> AclBinding:
     )
 
 
-def _filter(which: AclFilter) -> AclBindingFilter:
-    operation = (which.operation or "any").replace("-", "_").upper()
-    return AclBindingFilter(
+def _kinds(
+    which: AclFilter,
+) -> tuple[AdminResourceType, ResourcePatternType, AclOperation, AclPermissionType]:
+    return (
         _RESOURCES[which.resource or "any"],
-        which.name,  # type: ignore[arg-type]
         ResourcePatternType[(which.pattern or "any").upper()],
-        which.principal,  # type: ignore[arg-type]
-        which.host,  # type: ignore[arg-type]
-        AclOperation[operation],
+        AclOperation[(which.operation or "any").replace("-", "_").upper()],
         AclPermissionType[(which.permission or "any").upper()],
     )
 
 
-def _sorted(bindings: list[Any]) -> list[Acl]:
-    found = [
-        Acl(
-            each.principal,
-            each.host,
-            each.operation.name.lower().replace("_", "-"),
-            each.permission_type.name.lower(),
-            _NAMES.get(each.restype, each.restype.name.lower()),
-            each.name,
-            each.resource_pattern_type.name.lower(),
-        )
-        for each in bindings
-    ]
-    return sorted(found, key=lambda acl: (acl.resource, acl.name, acl.principal, acl.operation))
+def _filter(which: AclFilter) -> AclBindingFilter:
+    restype, pattern, operation, permission = _kinds(which)
+    return AclBindingFilter(
+        restype,
+        which.name,  # type: ignore[arg-type]
+        pattern,
+        which.principal,  # type: ignore[arg-type]
+        which.host,  # type: ignore[arg-type]
+        operation,
+        permission,
+    )
+
+
+def _word(kind: type[Enum], number: int) -> str:
+    """Kafka's name of a number; newer ones than are known here stay numbers."""
+    try:
+        return kind(number).name.lower().replace("_", "-")
+    except ValueError:
+        return str(number)
+
+
+def _resource_word(number: int) -> str:
+    return next((name for name, kind in _RESOURCES.items() if kind.value == number), str(number))
+
+
+def _sorted(acls: Iterable[Acl]) -> list[Acl]:
+    return sorted(acls, key=lambda acl: (acl.resource, acl.name, acl.principal, acl.operation))
 
 
 def list_users(cluster: Cluster) -> list[ScramUser]:

@@ -90,7 +90,7 @@ def describe_topic(cluster: Cluster, name: str) -> TopicInformation:
     ends = offsets(cluster, partitions, latest)
     return TopicInformation(
         name,
-        str(told.topic_id),
+        str(told.topic_id).replace("+", "-").replace("/", "_"),
         told.is_internal,
         [
             PartitionDescription(

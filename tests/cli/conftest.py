@@ -1,0 +1,77 @@
+"""The command line in this process, on the brokers of the run: Ottla's, then Apache Kafka's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ottla.cli.main import app
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed."""
+
+    out: str
+    err: str
+    out_bytes: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.out_bytes)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def table(self) -> list[list[str]]:
+        """The cells of a table without its head."""
+        return [line.split() for line in self.lines[1:]]
+
+
+class Cli:
+    """`cli("topics", "list")` runs `ottla topics list` on one cluster."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+
+    def __call__(
+        self, *arguments: str, answer: str | bytes | None = None, code: int | None = 0
+    ) -> Ran:
+        """`answer` is what is typed, or piped in; `code` the exit code that there has to be; None
+        is any but 0.
+        """
+        done = CliRunner().invoke(
+            app,
+            list(arguments),
+            input=answer,
+            env={"OTTLA_BOOTSTRAP_SERVERS": self.bootstrap_servers, "OTTLA_CLIENT_CONFIG": None},
+            catch_exceptions=False,
+            prog_name="ottla",
+        )
+        as_wanted = done.exit_code != 0 if code is None else done.exit_code == code
+        assert as_wanted, (arguments, done.exit_code, done.stdout, done.stderr)
+        return Ran(done.stdout, done.stderr, done.stdout_bytes)
+
+
+@pytest.fixture
+def cli(bootstrap: str) -> Cli:
+    return Cli(bootstrap)
+
+
+@pytest.fixture
+def ottla_cli(request: pytest.FixtureRequest) -> Cli:
+    """On Ottla alone."""
+    return Cli(request.getfixturevalue("ottla_broker_session").bootstrap_servers)
+
+
+@pytest.fixture
+def topic(cli: Cli, unique: Callable[[str], str]) -> str:
+    """A topic with three partitions."""
+    name = unique("topic")
+    cli("topics", "create", name, "--partitions", "3")
+    return name
