@@ -54,7 +54,7 @@ pytestmark = pytest.mark.kafka
 
 Unique = Callable[[str], str]
 
-TOPIC, BROKER, CLIENT_METRICS, GROUP = 2, 4, 16, 32
+TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 NO_ID = UUID(int=0)
 LIMIT_S = 20.0
@@ -560,6 +560,28 @@ def test_the_configs_of_client_metrics(both: Both, unique: Unique) -> None:
     both.see(1, ListConfigResourcesRequest([BROKER, CLIENT_METRICS]))
     both.see(1, ListConfigResourcesRequest([0]))
     both.see(1, ListConfigResourcesRequest([99]))
+
+
+def test_the_levels_of_loggers(both: Both) -> None:
+    for name in ("1", "", "5", "x"):
+        for change in (
+            ("root", SET, "ERROR"),
+            ("root", SET, "LOUD"),
+            ("root", SET, None),
+            ("root", DELETE, None),
+            ("root", APPEND, "ERROR"),
+            ("root", 9, "ERROR"),
+            ("no.such.logger", SET, "INFO"),
+            ("no.such.logger", DELETE, None),
+        ):
+            both.alter(LOGGER, name, change)
+        both.replace(LOGGER, name, ("root", "INFO"))
+    for kind in (BROKER, LOGGER):
+        for name in ("5", "x", "-1"):
+            both.see(4, DescribeConfigsRequest([DescribeConfigsResource(kind, name, None)]))
+    both.see(
+        4, DescribeConfigsRequest([DescribeConfigsResource(LOGGER, "1", ["root"])], True, True)
+    )
 
 
 # -- the node ----------------------------------------------------------------------------------
