@@ -27,8 +27,13 @@ def unavailable(reason: Exception) -> NoReturn:
 @pytest.fixture(scope="session")
 def kafka_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_runner.Kafka]:
     """One Apache Kafka broker, started at first use."""
-    # Look for transactions that have timed out twice a second: the tests wait for it.
-    quick = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
+    # Look twice a second for transactions that have timed out and for old data: tests wait for it.
+    quick = {
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+        "log.cleaner.backoff.ms": "500",
+        "log.retention.check.interval.ms": "500",
+        "log.initial.task.delay.ms": "500",
+    }
     broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka"), properties=quick)
     try:
         broker.start()

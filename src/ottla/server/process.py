@@ -51,6 +51,7 @@ class Broker:
     `oauth` what tokens must be (jwks, issuer, audience, principal_claim); docs/security.md.
     `consumer_groups` sets session_timeout_ms, heartbeat_interval_ms and assignment_interval_ms of
     groups of the new protocol (group.protocol=consumer), which are Kafka's if not given.
+    `retention_check_interval_ms` and `cleaner_backoff_ms`: how often retention and compaction look.
     `failpoints`: what OTTLA_FAILPOINTS is set to (see `ottla.ports.failpoints`), for tests.
 
     Attributes: `bootstrap_servers` for any Kafka client, `host`, `port`, `data_dir`, `pid`;
