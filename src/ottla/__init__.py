@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ottla.client.errors import OutcomeUnknown as OutcomeUnknown
     from ottla.client.errors import ProducerFenced as ProducerFenced
     from ottla.client.producer import Producer as Producer
+    from ottla.client.two_phase import PreparedTransaction as PreparedTransaction
+    from ottla.client.two_phase import TwoPhaseProducer as TwoPhaseProducer
     from ottla.pipeline.api import Pipeline as Pipeline
     from ottla.pipeline.errors import PipelineError as PipelineError
     from ottla.server.process import Broker as Broker
@@ -39,9 +41,11 @@ _HOMES = {
     "OutcomeUnknown": "ottla.client.errors",
     "Pipeline": "ottla.pipeline.api",
     "PipelineError": "ottla.pipeline.errors",
+    "PreparedTransaction": "ottla.client.two_phase",
     "Producer": "ottla.client.producer",
     "ProducerFenced": "ottla.client.errors",
     "StreamsError": "ottla.streams.errors",
+    "TwoPhaseProducer": "ottla.client.two_phase",
 }
 
 __all__ = sorted(_HOMES)

@@ -31,8 +31,14 @@ _TRANSACTION = 1  # the kind of coordinator
 _CONNECT_LIMIT_S = 5.0
 _RETRY_S = 0.05
 _READ_BYTES = 65_536
-# The newest versions that are written here; from 4 on FindCoordinator has another shape.
-_VERSION_LIMITS = {ApiKey.FIND_COORDINATOR: 3, ApiKey.METADATA: 12, ApiKey.INIT_PRODUCER_ID: 4}
+# The newest versions that are written here; from 4 on FindCoordinator has another shape, Produce
+# from 13 on.
+_VERSION_LIMITS = {
+    ApiKey.PRODUCE: 12,
+    ApiKey.FIND_COORDINATOR: 3,
+    ApiKey.METADATA: 12,
+    ApiKey.INIT_PRODUCER_ID: 4,
+}
 _NOT_YET = frozenset(
     (
         ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
@@ -121,13 +127,14 @@ class Connection:
             )
         return bytes(answer.auth_bytes)
 
-    def ask(self, request: Message) -> Any:
+    def ask(self, request: Message, *, min_version: int = 0) -> Any:
         """Send a request at the newest version that both sides have; its response.
 
-        Raises Refused when there is no such version, TimedOut when no answer comes.
+        `min_version` is for a request that means less in an older one. Raises Refused when there is
+        no such version, TimedOut when no answer comes.
         """
         key = ApiKey(request.API_KEY)
-        version = self._version(key)
+        version = self._version(key, min_version)
         self._correlation_id += 1
         try:
             self._socket.sendall(
@@ -147,11 +154,12 @@ class Connection:
             ) from error
         return body
 
-    def _version(self, key: ApiKey) -> int:
+    def _version(self, key: ApiKey, min_version: int) -> int:
         low, high = self._versions.get(key, (0, -1))
         ours = API[key]
-        version = min(high, ours.max_version, _VERSION_LIMITS.get(key, ours.max_version))
-        if version < max(low, ours.min_version):
+        limit = max(_VERSION_LIMITS.get(key, ours.max_version), min_version)
+        version = min(high, ours.max_version, limit)
+        if version < max(low, ours.min_version, min_version):
             raise refused(
                 f"ask {self._place}",
                 ErrorCode.UNSUPPORTED_VERSION,
@@ -259,18 +267,24 @@ class Brokers:
         return found
 
     def ask_coordinator(
-        self, transactional_id: str, request: Message, code_of: Callable[[Any], int]
+        self,
+        transactional_id: str,
+        request: Message,
+        code_of: Callable[[Any], int],
+        *,
+        min_version: int = 0,
     ) -> Any:
         """Ask the coordinator of a transactional id, again while the answer is "not yet".
 
-        `code_of` finds the error code in the response.
+        `code_of` finds the error code in the response, `min_version` is that of `ask`.
         """
         deadline = time.monotonic() + self._access.timeout_ms / 1000
         while True:
             found = self._first.ask(FindCoordinatorRequest(transactional_id, _TRANSACTION))
             code = found.error_code
             if code == ErrorCode.NONE:
-                answer = self._to(found.host, found.port).ask(request)
+                connection = self._to(found.host, found.port)
+                answer = connection.ask(request, min_version=min_version)
                 code = code_of(answer)
                 if code not in _NOT_YET:
                     return answer
