@@ -2,18 +2,25 @@
 
 A change of one resource is looked at as a whole, in Kafka's order: the request's own faults, then
 the resource's name, then what its configs would be together, last whether a topic is there. The
-result is the record that makes it so, or the KafkaError that Kafka answers; nothing is changed
-here.
+result is what makes it so, mostly to commit a record, or the KafkaError that Kafka answers.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ottla.broker import loggers
 from ottla.broker.broker_configs import BROKER_CONFIGS, check_broker_configs
 from ottla.broker.catalog import CatalogRecord, check_topic_name
-from ottla.broker.configs import ConfigDefinition, ConfigType, ResourceType
+from ottla.broker.configs import (
+    OPERATIONS,
+    Change,
+    ConfigDefinition,
+    ConfigType,
+    Operation,
+    ResourceType,
+)
 from ottla.broker.dynamic_configs import CLUSTER, ConfigsRecord
 from ottla.broker.group_configs import (
     GROUP_CONFIGS,
@@ -36,25 +43,6 @@ _DEFINITIONS = {
 }
 
 
-class Operation(IntEnum):
-    """What IncrementalAlterConfigs does to a config."""
-
-    SET = 0
-    DELETE = 1
-    APPEND = 2
-    SUBTRACT = 3
-
-
-_OPERATIONS = frozenset(Operation)
-
-
-class Change(Protocol):
-    """One config of a request of either kind."""
-
-    name: str
-    value: str | None
-
-
 class Resource(Protocol):
     """One resource of a request of either kind."""
 
@@ -63,52 +51,57 @@ class Resource(Protocol):
 
 
 R = TypeVar("R", bound=Resource)
+Alter = Callable[[], None]
 
 
 def altered(
     broker: "Broker",
     resources: Sequence[R],
-    record_of: Callable[[R], CatalogRecord],
+    look: Callable[[R], Alter],
     *,
     validate_only: bool,
 ) -> list[tuple[R, KafkaError | None]]:
-    """Alter each resource by its record, or say why not."""
+    """Alter each resource as `look` has found that it can be, or say why not."""
     times = Counter((one.resource_type, one.resource_name) for one in resources)
     answers: list[tuple[R, KafkaError | None]] = []
     for resource in resources:
         try:
             if times[resource.resource_type, resource.resource_name] > 1:
                 raise _invalid("Each resource must appear at most once.")
-            record = record_of(resource)
+            alter = look(resource)
             if not validate_only:
-                broker.check_disk_space()
-                broker.commit([record])
+                alter()
             answers.append((resource, None))
         except KafkaError as error:
             answers.append((resource, error))
     return answers
 
 
-def replaced(broker: "Broker", kind: int, name: str, changes: Sequence[Change]) -> CatalogRecord:
-    """The record of a resource with these configs and no others. Raises KafkaError."""
+def replaced(broker: "Broker", kind: int, name: str, changes: Sequence[Change]) -> Alter:
+    """What gives a resource these configs and no others. Raises KafkaError."""
+    if kind == ResourceType.BROKER_LOGGER:
+        raise _unknown_type(kind)
     resource_type = _check_request(broker, kind, name, changes)
     configs = {change.name: change.value or "" for change in changes}
-    return _record(broker, resource_type, name, configs, configs)
+    return partial(_commit, broker, _record(broker, resource_type, name, configs, configs))
 
 
 def incremented(
     broker: "Broker", kind: int, name: str, changes: Sequence[Change], operations: Sequence[int]
-) -> CatalogRecord:
-    """The record of a resource whose configs were changed by these. Raises KafkaError."""
+) -> Alter:
+    """What changes these configs of a resource. Raises KafkaError."""
     values = [
         change
         for change, operation in zip(changes, operations, strict=True)
         if operation != Operation.DELETE
     ]
     resource_type = _check_request(broker, kind, name, changes, values)
+    if resource_type is ResourceType.BROKER_LOGGER:
+        loggers.check(changes, operations)
+        return partial(loggers.alter, changes, operations)
     configs, changed = dict(_set_on(broker, resource_type, name)), dict[str, str | None]()
     for change, operation in zip(changes, operations, strict=True):
-        if operation not in _OPERATIONS:
+        if operation not in OPERATIONS:
             raise _unknown_operation(resource_type, operation)
         if operation == Operation.DELETE:
             configs.pop(change.name, None)
@@ -118,7 +111,12 @@ def incremented(
         if operation != Operation.SET:
             value = _combined(resource_type, Operation(operation), change.name, configs, value)
         configs[change.name] = changed[change.name] = value
-    return _record(broker, resource_type, name, configs, changed)
+    return partial(_commit, broker, _record(broker, resource_type, name, configs, changed))
+
+
+def _commit(broker: "Broker", record: CatalogRecord) -> None:
+    broker.check_disk_space()
+    broker.commit([record])
 
 
 def _check_request(
@@ -129,16 +127,20 @@ def _check_request(
     values: Sequence[Change] | None = None,
 ) -> ResourceType:
     """What is wrong whatever the resource holds; `values`: the changes that must have one."""
-    if kind not in _DEFINITIONS:
-        raise _invalid(f"Unknown resource type {kind}")
+    if kind != ResourceType.BROKER_LOGGER and kind not in _DEFINITIONS:
+        raise _unknown_type(kind)
     if len({change.name for change in changes}) < len(changes):
         raise _invalid("Error due to duplicate config keys")
     values = changes if values is None else values
     nulls = [change.name for change in values if change.value is None]
     if nulls:
         raise _invalid(f"Null value not supported for : {','.join(nulls)}")
-    if kind == ResourceType.BROKER and name != CLUSTER:
-        check_node_id(name, broker.node_id, "Node id", f"{broker.node_id}")
+    if kind == ResourceType.BROKER_LOGGER:
+        unexpected = "Unexpected node id. Expected {}, but received {}"
+        check_node_id(name, broker.node_id, "Node", unexpected)
+    elif kind == ResourceType.BROKER and name != CLUSTER:
+        unexpected = "Unexpected broker id, expected {}, but received {}"
+        check_node_id(name, broker.node_id, "Node", unexpected)
     for change in values:
         if len(change.name) + len(change.value or "") > CONFIG_VALUE_LENGTH_MAX:
             raise KafkaError(
@@ -148,14 +150,14 @@ def _check_request(
     return ResourceType(kind)
 
 
-def check_node_id(name: str, node_id: int, what: str, expected: str) -> None:
-    """Raise KafkaError unless `name` is this node's number."""
+def check_node_id(name: str, node_id: int, what: str, unexpected: str) -> None:
+    """Raise KafkaError, in Kafka's words of the occasion, unless `name` is this node's number."""
     try:
         number = int(name)
     except ValueError:
-        raise _invalid(f"{what} must be an integer, but it is: {name}") from None
+        raise _invalid(f"{what} id must be an integer, but it is: {name}") from None
     if number != node_id:
-        raise _invalid(f"Unexpected broker id, expected {expected}, but received {name}")
+        raise _invalid(unexpected.format(node_id, name))
 
 
 def _set_on(broker: "Broker", kind: ResourceType, name: str) -> Mapping[str, str]:
@@ -251,6 +253,10 @@ def error_code(error: KafkaError | None) -> ErrorCode:
 def error_text(error: KafkaError | None) -> str | None:
     """The text of an answer; an error that has none to add to its code has none."""
     return None if error is None or error.message == error.code.name else error.message
+
+
+def _unknown_type(kind: int) -> KafkaError:
+    return _invalid(f"Unknown resource type {kind}")
 
 
 def _invalid(text: str) -> KafkaError:

@@ -1,5 +1,7 @@
 """Configs: the tables, what is set where, and that a change acts at once and survives a restart."""
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from ottla.wire.messages.incremental_alter_configs import (
 from ottla.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from tests.unit.broker.conftest import batch, create, produce_request
 
-TOPIC, BROKER, CLIENT_METRICS, GROUP = 2, 4, 16, 32
+TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE = 0, 1
 
 
@@ -257,3 +259,44 @@ def test_alter_configs_replaces_all_of_them(client: InProcessClient) -> None:
         configs = describe(client, TOPIC, "t", "segment.ms", "retention.ms")
         assert configs["segment.ms"].value == segment_ms
         assert configs["retention.ms"].value == retention_ms
+
+
+class TestLoggers:
+    NAME = "ottla.broker.broker"
+
+    @pytest.fixture(autouse=True)
+    def levels_as_before(self) -> Iterator[None]:
+        loggers = [logging.root, logging.getLogger(self.NAME)]
+        before = [logger.level for logger in loggers]
+        yield
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+    def alter(self, client: InProcessClient, name: str, operation: int, value: str | None) -> Any:
+        resource = ChangedResource(LOGGER, "1", [Change(name, operation, value)])
+        response: Any = client.request(IncrementalAlterConfigsRequest([resource]), 1)
+        return response.responses[0]
+
+    def test_a_level_is_changed_and_given_back(self, client: InProcessClient) -> None:
+        logger = logging.getLogger(self.NAME)
+        for word, level in (("TRACE", 5), ("DEBUG", 10), ("WARN", 30), ("FATAL", 50)):
+            assert self.alter(client, self.NAME, SET, word).error_code == ErrorCode.NONE
+            assert logger.getEffectiveLevel() == level
+            assert describe(client, LOGGER, "1")[self.NAME].value == word
+        assert self.alter(client, "root", SET, "ERROR").error_code == ErrorCode.NONE
+        assert self.alter(client, self.NAME, DELETE, None).error_code == ErrorCode.NONE
+        levels = describe(client, LOGGER, "1")
+        assert levels["root"].value == levels[self.NAME].value == "ERROR"
+
+    def test_what_is_refused(self, client: InProcessClient) -> None:
+        before = describe(client, LOGGER, "1")
+        for name, operation, value, code in (
+            ("root", SET, "LOUD", ErrorCode.INVALID_CONFIG),
+            ("no.such.logger", SET, "INFO", ErrorCode.INVALID_CONFIG),
+            ("asyncio", SET, "INFO", ErrorCode.INVALID_CONFIG),
+            ("root", DELETE, None, ErrorCode.INVALID_REQUEST),
+            ("root", 2, "INFO", ErrorCode.INVALID_REQUEST),
+            ("root", 9, "INFO", ErrorCode.UNKNOWN_SERVER_ERROR),
+        ):
+            assert self.alter(client, name, operation, value).error_code == code
+        assert describe(client, LOGGER, "1") == before

@@ -11,6 +11,7 @@ Divergences: the texts are our own. The levels of loggers are those of Python's 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from ottla.broker import loggers
 from ottla.broker.alter_configs import check_node_id
 from ottla.broker.broker_configs import BROKER_CONFIGS
 from ottla.broker.catalog import check_topic_name
@@ -74,6 +75,10 @@ def _describe(broker: "Broker", kind: int, name: str) -> list[_Entry]:
         return _topic(broker, name)
     if kind == ResourceType.BROKER:
         return _cluster(broker) if name == CLUSTER else _node(broker, name)
+    if kind == ResourceType.BROKER_LOGGER:
+        unexpected = "Unexpected broker id, expected {} but received {}"
+        check_node_id(name, broker.node_id, "Broker", unexpected)
+        return [_level(logger, level) for logger, level in loggers.levels().items()]
     if kind == ResourceType.GROUP:
         if not name:
             raise KafkaError(ErrorCode.INVALID_REQUEST, "Group name must not be empty")
@@ -94,7 +99,8 @@ def _topic(broker: "Broker", name: str) -> list[_Entry]:
 
 
 def _node(broker: "Broker", name: str) -> list[_Entry]:
-    check_node_id(name, broker.node_id, "Broker id", f"{broker.node_id} or empty string")
+    unexpected = "Unexpected broker id, expected {} or empty string, but received {}"
+    check_node_id(name, broker.node_id, "Broker", unexpected)
     configs = broker.catalog.configs
     entries = _entries(BROKER_CONFIGS.values(), lambda one: configs.broker_value(one.name))
     unknown = {
@@ -154,6 +160,19 @@ def _entry(definition: ConfigDefinition, value: ConfigValue) -> _Entry:
         synonyms=[DescribeConfigsSynonym(*synonym) for synonym in value.synonyms],
         config_type=definition.type,
         documentation=definition.documentation,
+    )
+
+
+def _level(logger: str, level: str) -> _Entry:
+    return _Entry(
+        name=logger,
+        value=level,
+        read_only=False,
+        config_source=ConfigSource.BROKER_LOGGER,
+        is_sensitive=False,
+        synonyms=[],
+        config_type=ConfigType.UNKNOWN,
+        documentation=None,
     )
 
 
