@@ -579,9 +579,10 @@ def test_the_levels_of_loggers(both: Both) -> None:
     for kind in (BROKER, LOGGER):
         for name in ("5", "x", "-1"):
             both.see(4, DescribeConfigsRequest([DescribeConfigsResource(kind, name, None)]))
-    both.see(
-        4, DescribeConfigsRequest([DescribeConfigsResource(LOGGER, "1", ["root"])], True, True)
-    )
+    request = DescribeConfigsRequest([DescribeConfigsResource(LOGGER, "1", ["root"])], True, True)
+    told = [answer["results"][0]["configs"][0] for answer in both.each(4, request)]
+    assert {one.pop("value") for one in told} <= {"WARN", "ERROR"}  # as each was started
+    assert told[0] == told[1]
 
 
 # -- the node ----------------------------------------------------------------------------------
