@@ -95,6 +95,10 @@ class RemoteConsumer(Consumer):
     def subscribe(self, topic: str) -> None:
         self._driver.call(self._id, "subscribe", topic)
 
+    def subscribe_pattern(self, pattern: str) -> None:
+        """All topics whose names the pattern matches, as the broker finds (KIP-848; Java)."""
+        self._driver.call(self._id, "subscribe_pattern", pattern)
+
     def assignment(self) -> set[TopicPartition]:
         pairs = self._driver.call(self._id, "assignment")
         return {(topic, partition) for topic, partition in pairs}

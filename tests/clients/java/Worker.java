@@ -20,6 +20,7 @@ import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -114,6 +115,15 @@ public final class Worker {
             config.put("session.timeout.ms", 6000);
             config.put("heartbeat.interval.ms", 300);
             config.put("fetch.max.wait.ms", 50);
+            if (a.size() > 3) { // settings: a value, or null to leave it at its default
+                a.get(3).fields().forEachRemaining(setting -> {
+                    if (setting.getValue().isNull()) {
+                        config.remove(setting.getKey());
+                    } else {
+                        config.put(setting.getKey(), setting.getValue().asText());
+                    }
+                });
+            }
             made = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
         } else {
             if (!a.get(1).isNull()) {
@@ -178,6 +188,7 @@ public final class Worker {
                 consumer.seekToBeginning(partitions);
             }
             case "subscribe" -> consumer.subscribe(List.of(a.get(0).asText()));
+            case "subscribe_pattern" -> consumer.subscribe(new SubscriptionPattern(a.get(0).asText()));
             case "assignment" -> {
                 return consumer.assignment().stream().map(p -> List.of(p.topic(), p.partition())).toList();
             }
