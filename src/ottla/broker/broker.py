@@ -30,6 +30,7 @@ from ottla.broker.catalog import (
     TopicRecord,
 )
 from ottla.broker.config import BrokerConfig
+from ottla.broker.counters import Counters, Ending
 from ottla.broker.dynamic_configs import ConfigsRecord
 from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
@@ -129,6 +130,7 @@ class Broker:
         self.clock = clock
         self.rng = rng
         self.config = config
+        self.counters = Counters()
         self.node_id = config.node_id
         self.host = config.host
         self.port = config.port
@@ -437,7 +439,9 @@ class Broker:
             self.hurry()
         self.waiters.expire(monotonic_ms)
         self.commit_group(self.groups.on_timer(monotonic_ms))
-        self.commit(self.transactions.on_timer(now_ms).records)
+        timed_out = self.transactions.on_timer(now_ms)
+        self.commit(timed_out.records)
+        self.counters.ended[Ending.TIMED_OUT] += len(timed_out.reply)
         self.housekeeping.on_timer()
         if monotonic_ms >= self._next_expiry_ms:
             self._next_expiry_ms = monotonic_ms + _PRODUCER_EXPIRY_INTERVAL_MS

@@ -90,6 +90,14 @@ AllowEveryone = Annotated[
         help="Whatever has no ACL at all is open to everyone (Kafka's setting of that name).",
     ),
 ]
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve metrics for Prometheus there, at /metrics. Needs 'ottla[metrics]'.",
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")
 ]
@@ -104,6 +112,7 @@ def start(
     num_partitions: Partitions = 1,
     no_auto_create_topics: NoAutoCreate = False,
     two_phase_commit: TwoPhaseCommit = False,
+    metrics: MetricsAddress = None,
     authorizer: AuthorizerOption = False,
     super_user: SuperUsers = None,
     allow_everyone_if_no_acl_found: AllowEveryone = False,
@@ -153,6 +162,7 @@ def start(
             num_partitions=num_partitions,
             auto_create_topics=not no_auto_create_topics,
             two_phase_commit=two_phase_commit,
+            metrics=metrics,
             authorizer=authorizer,
             super_users=_principals(super_user or (), authorizer),
             allow_everyone_if_no_acl_found=allow_everyone_if_no_acl_found,
@@ -206,4 +216,5 @@ def _ready_line(started: "Started") -> str:
     return (
         f"ready on {', '.join(started.listeners)}, data in {started.data_dir} "
         f"(durability {started.durability}), {recovered}, {started.took_ms} ms"
+        + (f", metrics at {started.metrics}" if started.metrics else "")
     )

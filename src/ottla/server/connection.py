@@ -50,12 +50,14 @@ WRITE_BUFFER_HIGH_BYTES = 1_048_576  # of answers; beyond it the next requests w
 class Slot:
     """The place of one reply in the queue; `buffers` is None until there is one."""
 
-    __slots__ = ("_connection", "buffers", "reply_bytes", "request_bytes")
+    __slots__ = ("_connection", "api_key", "begun_s", "buffers", "reply_bytes", "request_bytes")
 
     def __init__(self, connection: "ClientConnection", request_bytes: int) -> None:
         self._connection = connection
         self.request_bytes = request_bytes
         self.reply_bytes = 0
+        self.api_key = -1
+        self.begun_s = 0.0  # of the loop's clock, when somebody wants to know
         self.buffers: Sequence[Buffer] | None = None
 
     def send(self, buffers: Sequence[Buffer] | None) -> None:
@@ -191,6 +193,8 @@ class ClientConnection(asyncio.Protocol):
             self._frames = None
             return
         slot = Slot(self, len(frame))
+        if self._server.metrics is not None:
+            slot.api_key, slot.begun_s = int.from_bytes(frame[:2]), self._server.loop_time()
         self._slots.append(slot)
         self._request_bytes += len(frame)
         self._frame_begun_s = None
@@ -235,6 +239,8 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, slot: Slot) -> None:
         """A slot has its reply: if nothing before it is open, the server will flush us."""
         self._reply_bytes += slot.reply_bytes
+        if self._server.metrics is not None:
+            self._server.metrics.answered(slot.api_key, self._server.loop_time() - slot.begun_s)
         if self._slots and self._slots[0] is slot:
             self._server.will_flush(self)
 

@@ -42,6 +42,7 @@ class Broker:
     `port`: 0 is any free port. `durability`: "fsync" answers after the disk has the data; "os"
     once the operating system has it, so that a power cut may lose what was acknowledged.
     `two_phase_commit`: clients may have transactions that never time out (KIP-939).
+    `metrics`: the HOST:PORT to serve metrics for Prometheus at; port 0 is any free port.
     `advertise`: the HOST:PORT that clients are told, if it is not where the broker listens.
     `authorizer`: ACLs decide who may do what, as with Kafka's StandardAuthorizer; `super_users`
     ("User:admin") may do all, `allow_everyone_if_no_acl_found` is Kafka's setting of that name.
@@ -68,6 +69,7 @@ class Broker:
         num_partitions: int = 1,
         auto_create_topics: bool = True,
         two_phase_commit: bool = False,
+        metrics: str | None = None,
         advertise: str | None = None,
         failpoints: str = "",
         authorizer: bool = False,
@@ -98,6 +100,7 @@ class Broker:
             "num_partitions": num_partitions,
             "auto_create_topics": auto_create_topics,
             "two_phase_commit": two_phase_commit,
+            "metrics": metrics,
             "stop_with_stdin": True,
             "authorizer": authorizer,
             "super_users": list(super_users),

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,9 @@ from ottla.server.listener import Listener
 from ottla.server.security import Guard, Security, advertised_address, shown
 from ottla.server.server import Server
 
+if TYPE_CHECKING:
+    from ottla.server.metrics import Metrics
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     a parent process does by ending, however it ends. `authorizer`, `super_users` ("User:admin")
     and `allow_everyone_if_no_acl_found` are Kafka's settings for ACLs; `consumer_groups` are those
     named group.consumer.*. `retention_check_interval_ms` and `cleaner_backoff_ms`: how often
-    retention and compaction look for something to do.
+    retention and compaction look for something to do. `metrics` is the HOST:PORT to serve them at.
     """
 
     data_dir: str
@@ -61,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     num_partitions: int = 1
     auto_create_topics: bool = True
     two_phase_commit: bool = False
+    metrics: str | None = None
     verbose: bool = False
     stop_with_stdin: bool = False
     authorizer: bool = False
@@ -77,6 +81,7 @@ class Started(msgspec.Struct, frozen=True):
     host: str
     port: int
     listeners: tuple[str, ...]
+    metrics: str | None
     data_dir: str
     durability: str
     partitions: int
@@ -114,15 +119,18 @@ def run(options: Options, report: Callable[[Started], None]) -> None:
     with contextlib.ExitStack() as held:
         held.enter_context(contextlib.closing(disk))
         listeners = _bind(options, guard, held)
+        metrics = _metrics(options.metrics, held)
         core = Broker(disk, clock, RealRng(), broker_config(options, listeners[0]), guard.verifier)
         _add_users(core, options.security, listeners)
 
         def ready() -> None:
             gc.freeze()  # what was made so far stays: the collector need not look at it again
-            report(started(options, listeners, core.recovered, clock.monotonic_ms() - begun_ms))
+            took_ms = clock.monotonic_ms() - begun_ms
+            url = None if metrics is None else metrics.url
+            report(started(options, listeners, url, core.recovered, took_ms))
 
         _raise_open_files_limit()
-        server_of = functools.partial(Server, core, clock, guard.limits)
+        server_of = functools.partial(Server, core, clock, guard.limits, metrics)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(server_of, guard, listeners, ready, options.stop_with_stdin))
         core.close()
@@ -146,6 +154,19 @@ def _bind(options: Options, guard: Guard, held: contextlib.ExitStack) -> list[Li
         told = advertised_address(protocol, host, port, options.advertise, alone=alone)
         found.append(guard.listener(protocol, bound, told))
     return found
+
+
+def _metrics(address: str | None, held: contextlib.ExitStack) -> "Metrics | None":
+    """What serves the metrics, which `held` closes. Raises NotUsable."""
+    if address is None:
+        return None
+    try:
+        from ottla.server.metrics import Metrics
+    except ImportError as error:
+        raise NotUsable(
+            f"metrics need prometheus-client: {error}", "pip install 'ottla[metrics]'"
+        ) from error
+    return held.enter_context(contextlib.closing(Metrics(address)))
 
 
 def _add_users(core: Broker, security: Security, listeners: Sequence[Listener]) -> None:
@@ -188,7 +209,11 @@ def _boot_id() -> str:
 
 
 def started(
-    options: Options, listeners: Sequence[Listener], recovered: Recovered, took_ms: int
+    options: Options,
+    listeners: Sequence[Listener],
+    metrics: str | None,
+    recovered: Recovered,
+    took_ms: int,
 ) -> Started:
     """The report of a broker that is ready."""
     _, first_host, _ = split_listener(options.listen[0])
@@ -199,6 +224,7 @@ def started(
             shown(each.protocol, split_listener(text)[1], each.port)
             for each, text in zip(listeners, options.listen, strict=True)
         ),
+        metrics,
         os.path.abspath(options.data_dir),
         options.durability,
         recovered.partitions,

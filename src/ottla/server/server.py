@@ -20,7 +20,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ottla.broker.broker import Broker
 from ottla.broker.request import Connection
@@ -30,6 +30,9 @@ from ottla.ports.limits import CONNECTION_IDLE_MS_MAX, FRAME_MS_MAX
 from ottla.server.connection import ClientConnection
 from ottla.server.listener import Acceptor, ConnectionLimits, Listener
 from ottla.server.worker import Worker
+
+if TYPE_CHECKING:
+    from ottla.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +46,17 @@ _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
 class Server:
     """Drives one core on the running event loop."""
 
-    def __init__(self, core: Broker, clock: Clock, limits: ConnectionLimits | None = None) -> None:
+    def __init__(
+        self,
+        core: Broker,
+        clock: Clock,
+        limits: ConnectionLimits | None = None,
+        metrics: "Metrics | None" = None,
+    ) -> None:
         self.core = core
+        self.metrics = metrics
+        if metrics is not None:
+            metrics.attach(self)
         self._limits = limits or ConnectionLimits()
         self.stopping = False
         self.held_bytes = 0  # in requests of all connections
@@ -170,6 +182,8 @@ class Server:
             ticket.run()
             if ticket.syncs:
                 self._sync_s = time.perf_counter() - begun_s
+                if self.metrics is not None:
+                    self.metrics.synced(self._sync_s)
 
         def done(error: BaseException | None) -> None:
             self._syncing = False
@@ -268,6 +282,11 @@ class Server:
         self._loop.call_later(_SWEEP_S, self._sweep)
 
     # -- connections --------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
 
     def next_connection_id(self) -> int:
         """Ids rise: a larger one is a newer connection."""

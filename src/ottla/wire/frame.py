@@ -122,7 +122,7 @@ class FrameReader:
     word of a size that the peer only claims. `frame_bytes_max` may be changed between frames.
     """
 
-    __slots__ = ("frame_bytes_max", "_partial")
+    __slots__ = ("_partial", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int = REQUEST_BYTES_MAX) -> None:
         self.frame_bytes_max = frame_bytes_max

@@ -65,6 +65,8 @@ def handle(broker: "Broker", request: "Request[ProduceRequest]") -> None:
         [_append(frame, batch, now_ms, must_start_at_zero) for batch in batches]
         for batches in checked
     ]
+    for results in appended:
+        broker.counters.produced(results)
     deferred = _may_be_deferred(checked, appended) and not broker.transactions.is_two_phase(
         body.transactional_id
     )

@@ -15,8 +15,10 @@ Kafka's brokers keep v6 to themselves, and refuse KeepPreparedTxn with UNSUPPORT
 
 from typing import TYPE_CHECKING
 
+from ottla.broker.counters import Ending
 from ottla.broker.registry import api
 from ottla.coordinator.connection_order import Role
+from ottla.coordinator.records import MarkerRecord, OffsetsEnded
 from ottla.coordinator.transaction_states import for_old_clients
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -49,6 +51,10 @@ def handle(broker: "Broker", request: "Request[InitProducerIdRequest]") -> None:
     )
     broker.commit(outcome.records)
     error, producer_id, producer_epoch = outcome.reply
+    broker.counters.refused(error)
+    broker.counters.ended[Ending.TAKEN_OVER] += any(
+        isinstance(record, MarkerRecord | OffsetsEnded) for record in outcome.records
+    )
     ongoing = _kept(broker, transactional_id) if error is ErrorCode.NONE else _NOBODY
     if transactional_id is not None and error is ErrorCode.NONE:
         connections.note(

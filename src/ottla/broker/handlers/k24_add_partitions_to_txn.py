@@ -76,6 +76,7 @@ def _from_client(
         return unknown
     outcome = broker.transactions.add_partitions(*producer, partitions, broker.clock.now_ms())
     broker.commit(outcome.records)
+    broker.counters.refused(outcome.reply)
     if outcome.reply is ErrorCode.NONE:
         connections.note(Role.COORDINATOR, *producer, connection_id)
     return [for_old_clients(outcome.reply, request.version, fenced_since=2)] * len(partitions)
@@ -106,6 +107,7 @@ def _batched(
         *producer, partitions, broker.clock.now_ms(), TRANSACTION_VERSION_2
     )
     broker.commit(outcome.records)
+    broker.counters.refused(outcome.reply)
     return [outcome.reply] * len(partitions)
 
 

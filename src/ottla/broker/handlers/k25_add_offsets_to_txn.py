@@ -29,6 +29,7 @@ def handle(broker: "Broker", request: "Request[AddOffsetsToTxnRequest]") -> None
     connections.check(Role.COORDINATOR, *producer, connection_id)
     outcome = broker.transactions.add_offsets(*producer, body.group_id, broker.clock.now_ms())
     broker.commit(outcome.records)
+    broker.counters.refused(outcome.reply)
     error = for_old_clients(outcome.reply, request.version, fenced_since=2)
     if error is ErrorCode.NONE:
         connections.note(Role.COORDINATOR, *producer, connection_id)

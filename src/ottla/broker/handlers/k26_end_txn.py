@@ -11,6 +11,7 @@ given up is dropped, see `connection_order`.
 
 from typing import TYPE_CHECKING
 
+from ottla.broker.counters import Ending
 from ottla.broker.registry import api
 from ottla.coordinator.connection_order import Role
 from ottla.coordinator.transaction_states import (
@@ -39,6 +40,9 @@ def handle(broker: "Broker", request: "Request[EndTxnRequest]") -> None:
     )
     broker.commit(outcome.records)
     error, producer_id, producer_epoch = outcome.reply
+    broker.counters.refused(error)
+    if outcome.records:
+        broker.counters.ended[Ending.COMMITTED if body.committed else Ending.ABORTED] += 1
     if version == TRANSACTION_VERSION_1 and error is ErrorCode.NONE:
         connections.note(Role.COORDINATOR, *producer, connection_id)
     request.respond(

@@ -87,6 +87,7 @@ def _commit(
     admitted = broker.transactions.admit_offset_commit(
         *producer, body.group_id, request.version, now_ms
     )
+    broker.counters.refused(admitted.reply)
     if admitted.reply is not ErrorCode.NONE:
         return [admitted.reply] * len(offsets)
     if request.version < _IMPLICIT_ADD_VERSION:
