@@ -70,6 +70,42 @@ def broker_pid(request: pytest.FixtureRequest, broker_name: str) -> int:
     return int(request.getfixturevalue(session).pid)
 
 
+_AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def kafka_authorizing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Apache Kafka broker with ACLs, started at first use."""
+    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka-acls"), properties=_AUTHORIZER)
+    try:
+        broker.start()
+    except kafka_runner.KafkaUnavailable as missing:
+        unavailable(missing)
+    yield broker.bootstrap_servers
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def ottla_authorizing() -> Iterator[str]:
+    from ottla import Broker
+
+    with Broker(authorizer=True, allow_everyone_if_no_acl_found=True) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session", params=["ottla", pytest.param("kafka", marks=pytest.mark.kafka)])
+def authorizing(request: pytest.FixtureRequest) -> str:
+    """A broker with ACLs: Ottla, then Apache Kafka with its StandardAuthorizer.
+
+    Everyone may do what no ACL speaks of, so that a test with the one principal that a plain
+    listener has, User:ANONYMOUS, can take rights away from itself, one resource at a time.
+    """
+    return str(request.getfixturevalue(f"{request.param}_authorizing"))
+
+
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Names that no other test uses: `unique("orders")`."""

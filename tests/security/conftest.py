@@ -8,7 +8,7 @@ from tests.security.authorizing import authorizing, kafka_authorizing, ottla_aut
 from tests.security.certificates import Authority, Pair
 from tests.unit.server.conftest import run
 
-__all__ = ["authorizing", "kafka_authorizing", "ottla_authorizing", "run"]
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session")

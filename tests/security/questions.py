@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ottla.wire.messages import add_offsets_to_txn as add_offsets
 from ottla.wire.messages import add_partitions_to_txn as add_partitions
-from ottla.wire.messages import consumer_group_describe as consumer_describe
 from ottla.wire.messages import (
+    alter_replica_log_dirs,
     create_acls,
     create_partitions,
     delete_acls,
@@ -39,6 +39,7 @@ from ottla.wire.messages import (
     sync_group,
     update_features,
 )
+from ottla.wire.messages import consumer_group_describe as consumer_describe
 from ottla.wire.messages import describe_client_quotas as describe_quotas
 from ottla.wire.messages import offset_for_leader_epoch as leader_epoch
 from ottla.wire.messages.alter_user_scram_credentials import (
@@ -274,6 +275,18 @@ QUESTIONS = [
         3,
         lambda ids: delete_acls.DeleteAclsRequest(
             [delete_acls.DeleteAclsFilter(2, "x", 3, None, None, 1, 1)]
+        ),
+        [CLUSTER],
+    ),
+    Question(
+        "alter-replica-log-dirs",
+        2,
+        lambda ids: alter_replica_log_dirs.AlterReplicaLogDirsRequest(
+            [
+                alter_replica_log_dirs.AlterReplicaLogDir(
+                    "/", [alter_replica_log_dirs.AlterReplicaLogDirTopic(OPEN, [0])]
+                )
+            ]
         ),
         [CLUSTER],
     ),

@@ -124,8 +124,6 @@ def nobody(authorizing: str, ids: Ids) -> Iterator[Raw]:
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_every_api_refuses_as_kafka_does(question: Question, nobody: Raw, ids: Ids) -> None:
     request = question.make(ids)
-    if request.API_KEY not in REGISTRY:
-        pytest.skip("not served yet")
     answer = nobody.ask(question.version, request)
     assert sorted(codes(answer)) == question.codes
     if not question.codes:
