@@ -15,6 +15,7 @@ from ottla.cli.main import app
 class Ran:
     """What a command printed."""
 
+    code: int
     out: str
     err: str
     out_bytes: bytes
@@ -43,7 +44,7 @@ class Cli:
         self, *arguments: str, answer: str | bytes | None = None, code: int | None = 0
     ) -> Ran:
         """`answer` is what is typed, or piped in; `code` the exit code that there has to be; None
-        is any but 0.
+        is any.
         """
         done = CliRunner().invoke(
             app,
@@ -53,9 +54,9 @@ class Cli:
             catch_exceptions=False,
             prog_name="ottla",
         )
-        as_wanted = done.exit_code != 0 if code is None else done.exit_code == code
+        as_wanted = code in (None, done.exit_code)
         assert as_wanted, (arguments, done.exit_code, done.stdout, done.stderr)
-        return Ran(done.stdout, done.stderr, done.stdout_bytes)
+        return Ran(done.exit_code, done.stdout, done.stderr, done.stdout_bytes)
 
 
 @pytest.fixture

@@ -144,5 +144,7 @@ def _bytes(content: Any) -> bytes | None:
     if isinstance(content, str):
         return content.encode()
     if isinstance(content, dict) and set(content) == {"base64"}:
+        if not isinstance(content["base64"], str):
+            raise ValueError("base64 is no string")
         return b64decode(content["base64"], validate=True)
     return orjson.dumps(content)

@@ -35,7 +35,8 @@ class ScramClient:
         """The proof. Raises Fatal when the server's message is not one to answer."""
         fields = _fields(server_first)
         try:
-            nonce, salt, iterations = fields["r"], base64.b64decode(fields["s"]), int(fields["i"])
+            nonce, iterations = fields["r"], int(fields["i"])
+            salt = base64.b64decode(fields["s"], validate=True)
         except (KeyError, ValueError) as error:
             raise Fatal("the server's SCRAM message cannot be read") from error
         if not nonce.startswith(self._nonce) or nonce == self._nonce:

@@ -38,6 +38,8 @@ class ShadowFile:
 
     def write(self, position: int, buffers: Sequence[Buffer]) -> int:
         content = b"".join(buffers)
+        if not content:
+            return 0
         if position < self._kept_bytes:
             self._rest[:0] = os.pread(self._open(), self._kept_bytes - position, position)
             self._kept_bytes = position
