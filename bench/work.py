@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ Figures = dict[str, float]
 Work = Callable[[Running, float], Figures]
 _PARTITIONS = 4
 _BATCH = 1_000
+_STREAM_RECORDS = 300_000
 _QUIET = {"log_level": 0}
 
 
@@ -293,6 +295,26 @@ def fetch(broker: Running, seconds: float) -> Figures:
     return {"MB/s": megabytes * 1.048576 / max(fetch_ms, 1) * 1e3}
 
 
+# -- streams -----------------------------------------------------------------------------------
+
+
+def streams(work: str) -> Work:
+    """An application of ours on this broker: what `python -m bench.streams` measures."""
+
+    def measured(broker: Running, seconds: float) -> Figures:
+        command = [sys.executable, "-m", "bench.streams", work, "--records", str(_STREAM_RECORDS)]
+        done = subprocess.run(
+            [*command, "--bootstrap-servers", broker.bootstrap_servers],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=True,
+        )
+        return {"records/s": json.loads(done.stdout)["records_per_s"]}
+
+    return measured
+
+
 WORK: Mapping[str, Work] = {
     "transactions: 1 librdkafka producer, 1 record": transactions(1, 1),
     "transactions: 1 librdkafka producer, 10 records": transactions(1, 10),
@@ -312,6 +334,10 @@ WORK: Mapping[str, Work] = {
     ),
     "end to end at 1,000 records/s": end_to_end,
     "fetch 1 KB, Java client": fetch,
+    "streams: map": streams("stateless"),
+    "streams: count": streams("count"),
+    "streams: 10 s windows": streams("tumbling"),
+    "streams: dedupe": streams("dedupe"),
 }
 
 

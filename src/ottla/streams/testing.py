@@ -1,5 +1,7 @@
 """Test an application without a broker: the same compiled code, stores and commit protocol.
 
+    from ottla.testing import TopologyTestDriver
+
     with TopologyTestDriver(app, partitions=4) as driver:
         driver.pipe("orders", "k1", {"amount": 5}, timestamp_ms=1_000)
         driver.run()
