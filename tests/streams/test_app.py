@@ -138,6 +138,40 @@ def test_a_broker_that_is_not_there_is_told(tmp_path: Path):
         app.run()
 
 
+def test_a_repartition_topic_keeps_only_what_is_not_read_yet(
+    ottla_broker_session: ottla.Broker,
+    unique: Unique,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    bootstrap = ottla_broker_session.bootstrap_servers
+    monkeypatch.setattr("ottla.streams.purge.PURGE_INTERVAL_MS", 50)
+    topic, name = unique("in"), unique("app")
+    Admin(bootstrap).create_topics([TopicSpec(topic)])
+    moved = Partition(f"{name}-parity-repartition", 0)
+
+    def app_in(directory: str) -> App:
+        app = App(name, bootstrap, state_dir=tmp_path / directory, commit_interval_ms=20)
+        app.stream(topic).group_by(lambda v: f"g{v % 2}", "parity", partitions=1).count("n")
+        return app
+
+    app, sent = app_in("first"), 0
+    with running(app):
+
+        def is_purged() -> bool:
+            nonlocal sent
+            send(bootstrap, topic, (str(sent), str(sent)))
+            sent += 1
+            return Admin(bootstrap).start_offsets([moved])[moved] > 0
+
+        await_true(is_purged)
+        await_true(lambda: sum(dict(app.query("n").all()).values()) == sent)
+    # What was deleted is in the state, and the state in the changelog: a new worker has it all.
+    again = app_in("second")
+    with running(again):
+        await_true(lambda: sum(dict(again.query("n").all()).values()) == sent)
+
+
 def test_two_streams_of_a_topology_go_on_together(bootstrap: str, unique: Unique, tmp_path: Path):
     """Two inputs, a repartition to another number of partitions, one transaction for all of it."""
     left, right, out = unique("left"), unique("right"), unique("out")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -49,6 +50,26 @@ class TopicSpec:
     partitions: int = 1
     config: Mapping[str, str] = field(default_factory=dict)
     replication_factor: int = -1  # -1: the broker's default
+
+
+class Deletion:
+    """Records that are being deleted; nobody has to wait for it."""
+
+    def __init__(self, futures: Mapping[TopicPartition, "Future[Any]"]) -> None:
+        self._futures = futures
+
+    def done(self) -> bool:
+        """Whether all of it was answered."""
+        return all(future.done() for future in self._futures.values())
+
+    def refusals(self) -> list[ClientError]:
+        """What was refused, of a deletion that is done."""
+        errors = [(each.topic, future.exception()) for each, future in self._futures.items()]
+        return [
+            translate(kafka_error(error), f"delete records of {topic}")
+            for topic, error in errors
+            if isinstance(error, KafkaException)
+        ]
 
 
 class Admin:
@@ -147,6 +168,11 @@ class Admin:
                 if kafka_error(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise self._translated(error, f"delete topic {name}") from error
 
+    def delete_records(self, offsets: Mapping[Partition, int]) -> Deletion:
+        """Ask for the deletion of all records below these offsets; the answer comes later."""
+        asked = [TopicPartition(*each, offset) for each, offset in offsets.items()]
+        return Deletion(self._admin.delete_records(asked, request_timeout=self._timeout_s))
+
     def end_offsets(
         self, partitions: Iterable[Partition], *, isolation: str = "read_committed"
     ) -> dict[Partition, int]:
@@ -196,4 +222,4 @@ class Admin:
         return ours
 
 
-__all__ = ["Admin", "ClientError", "Fatal", "TopicSpec"]
+__all__ = ["Admin", "ClientError", "Deletion", "Fatal", "TopicSpec"]

@@ -171,6 +171,14 @@ class Engine:
         task = self.tasks[self.task_id(partition)]
         return task.next_offsets().get(partition.topic, EARLIEST)
 
+    def next_offsets(self) -> dict[Partition, int]:
+        """Where the tasks read on; right after a commit, what it has committed."""
+        return {
+            Partition(topic, task_id.partition): offset
+            for task_id, task in self.tasks.items()
+            for topic, offset in task.next_offsets().items()
+        }
+
     def _unsaved(self) -> int:
         return sum(
             store.unsaved_count for task in self.tasks.values() for store in task.stores.values()

@@ -36,6 +36,7 @@ from ottla.client import (
 from ottla.ports.clock import Clock
 from ottla.streams.engine import Engine
 from ottla.streams.kafka import ChangelogReader, TransactionOutput
+from ottla.streams.purge import Purge
 from ottla.streams.restore import Restorer
 from ottla.streams.storage import Storage
 from ottla.streams.task import TaskId
@@ -104,6 +105,7 @@ class Worker:
             bootstrap_servers, f"{topology.app}-changelogs", self.admin
         )
         self.restorer = Restorer(self._changelogs, topology)
+        self._purge = Purge(self.admin, clock, (topic for topic, _ in topology.repartitions))
 
     def metrics(self) -> dict[str, int]:
         """Counters since the start, and the lag of the partitions assigned now."""
@@ -161,6 +163,7 @@ class Worker:
         if self.engine.in_transaction and self._wait_s() <= 0:
             self.engine.commit()
             self._failures = 0
+            self._purge.committed(self.engine.next_offsets())
         if not self.engine.in_transaction:
             self._lag = sum(map(self.consumer.lag, self._assigned))
         self._adapt(sum(len(messages) for _, messages in runs), began_ms)
