@@ -1,7 +1,7 @@
 """A core that does what the frames tell it, to test the edge around it, and a client for it.
 
 A frame is a word and a text. `now` answers at once, `later` when the test says so, `durable` after
-the next sync, `silent` with nothing; `garbage`, `disk` and `bug` raise.
+the next sync, `silent` with nothing, `mute` and mutes; `garbage`, `disk` and `bug` raise.
 """
 
 import asyncio
@@ -91,6 +91,7 @@ class Core:
         self.sync_running = False
         self.checkpoint_due = False
         self.checkpoints_done = 0
+        self.muted_until_ms = 0
         self.housekeeping = Housekeeping()
 
     def handle(self, connection, frame, send) -> None:
@@ -99,6 +100,9 @@ class Core:
         reply = framed(text)
         if word == b"now":
             send([reply[:4], memoryview(reply)[4:]])
+        elif word == b"mute":
+            connection.muted_until_ms = self.muted_until_ms = self.clock.monotonic_ms() + 300
+            send([reply])
         elif word == b"big":
             send([framed(b"x" * int(text))])
         elif word == b"later":

@@ -49,6 +49,21 @@ def test_a_request_without_an_answer_holds_nobody_up(run):
     run(scenario())
 
 
+def test_who_has_used_more_than_its_quota_is_answered_and_then_waits(run):
+    async def scenario():
+        async with running(Core()) as one:
+            client, other = await one.connect(), await one.connect()
+            client.send(b"mute a", b"now b")
+            assert await client.receive() == [b"a"]
+            assert one.core.seen == [b"a"]
+            other.send(b"now c")
+            assert await other.receive() == [b"c"]
+            assert await client.receive() == [b"b"]
+            assert one.core.clock.monotonic_ms() >= one.core.muted_until_ms
+
+    run(scenario())
+
+
 def test_connections_do_not_wait_for_each_other(run):
     async def scenario():
         async with running(Core()) as one:
