@@ -2,7 +2,7 @@
 
 Classic groups are here; groups of the new protocol (KIP-848) are in `consumer_groups`, behind the
 same door: an id belongs to one kind of group at a time. A group without members changes its kind
-when a member of the other kind joins it, and keeps its offsets (docs/decisions/0004).
+when a member of the other kind joins it, and keeps its offsets (docs/decisions/0005).
 
 Operations look at what is in memory, change only what is volatile (who has joined, deadlines,
 parked requests; see `group`) and answer with records and replies. `apply` is the only one to change
@@ -302,9 +302,11 @@ class GroupCoordinator:
     ) -> Outcome[list[ErrorCode]]:
         """OffsetDelete: an error code for each partition, in order.
 
-        Raises KafkaError: GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP for members of another protocol
-        than "consumer", whose subscriptions nobody can read.
+        Raises KafkaError: INVALID_GROUP_ID, GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP for members of
+        another protocol than "consumer", whose subscriptions nobody can read.
         """
+        if not group_id:
+            raise KafkaError(ErrorCode.INVALID_GROUP_ID)
         group = self._groups.get(group_id)
         consumer = self.consumer.get(group_id)
         if group is None and consumer is None and not self._offsets.has_group(group_id):

@@ -8,7 +8,7 @@ Versions: v1 subscription by a regular expression, which the broker matches; a m
 own making, which v0 left to the broker.
 Divergences: a regular expression is matched before the answer, so that the first answer to a member
 that joins with one has its partitions; Kafka does it beside, and they come with a later heartbeat.
-A group of classic members is not converted while it has members: docs/decisions/0004.
+A group of classic members is not converted while it has members: docs/decisions/0005.
 """
 
 from typing import TYPE_CHECKING

@@ -37,14 +37,7 @@ def handle(broker: "Broker", request: "Request[ConsumerGroupDescribeRequest]") -
     for group_id in request.body.group_ids:
         group = broker.groups.consumer.get(group_id)
         if group is None:
-            why = f"Group {group_id} not found."
-            if broker.groups.describe(group_id) is not None:
-                why = f"Group {group_id} is not a consumer group."
-            groups.append(
-                DescribedGroup(
-                    error_code=ErrorCode.GROUP_ID_NOT_FOUND, error_message=why, group_id=group_id
-                )
-            )
+            groups.append(_unknown(broker, group_id))
             continue
         described = _described(broker, group)
         if request.body.include_authorized_operations:
@@ -52,6 +45,18 @@ def handle(broker: "Broker", request: "Request[ConsumerGroupDescribeRequest]") -
             described.authorized_operations = operations
         groups.append(described)
     request.respond(ConsumerGroupDescribeResponse(groups=groups))
+
+
+def _unknown(broker: "Broker", group_id: str) -> DescribedGroup:
+    if not group_id:
+        return DescribedGroup(error_code=ErrorCode.INVALID_GROUP_ID, group_id=group_id)
+    is_classic = broker.groups.describe(group_id) is not None
+    why = "is not a consumer group" if is_classic else "not found"
+    return DescribedGroup(
+        error_code=ErrorCode.GROUP_ID_NOT_FOUND,
+        error_message=f"Group {group_id} {why}.",
+        group_id=group_id,
+    )
 
 
 def _described(broker: "Broker", group: ConsumerGroup) -> DescribedGroup:
