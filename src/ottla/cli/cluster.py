@@ -29,10 +29,11 @@ EXIT_PIPE = 141  # as a shell tells of a program that SIGPIPE ended
 EXIT_CODES = """
     \b
     Exit codes:
-      0  done
-      2  the command was not understood
-      3  refused: what was asked for is not there, or not allowed, or was not wanted
-      4  the cluster cannot be used
+      0    done
+      2    the command was not understood
+      3    refused: what was asked for is not there, or not allowed, or was not wanted
+      4    the cluster cannot be used
+      130  interrupted before the end
 """
 
 _OPTIONS = {

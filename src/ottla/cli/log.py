@@ -138,7 +138,7 @@ def dump(
     only: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]",
+            metavar="PATH",
             help="Only this: checkpoint, journal, topics, or a file or directory in them.",
         ),
     ] = None,

@@ -66,7 +66,7 @@ class BadInput(Exception):  # noqa: N818 - says what it is
 Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="Without files, or with -, standard input."),
+    typer.Argument(metavar="FILE", help="Without files, or with -, standard input."),
 ]
 Key = Annotated[
     str | None, typer.Option("--key", "-k", metavar="KEY", help="The key of all records.")

@@ -208,7 +208,7 @@ def hanging(
 def abort(
     access: Access,
     target: Annotated[
-        str | None, typer.Argument(metavar="[TOPIC:PARTITION]", help="Where it hangs.")
+        str | None, typer.Argument(metavar="TOPIC:PARTITION", help="Where it hangs.")
     ] = None,
     start_offset: Annotated[
         int | None,

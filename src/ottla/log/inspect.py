@@ -167,8 +167,10 @@ def _partition_reports(disk: Disk, directory: str, state: PartitionState) -> Ite
     )
     if not directory:
         missing = f"topics/*-{state.index}.{state.topic_id.hex()}"
-        damage = f"{disk.describe(missing)} is missing" if state.segments else ""
-        yield FileReport(missing, 0, facts, damage)
+        if state.segments:
+            yield FileReport(missing, 0, facts, f"{disk.describe(missing)} is missing")
+        else:
+            yield FileReport(missing, 0, "no file: nothing was written to it yet, or all is gone")
         return
     yield FileReport(directory, 0, facts)
     ends = [segment.base_offset for segment in state.segments[1:]] + [state.next_offset]
