@@ -7,6 +7,7 @@ times, directories. What is different on purpose, a test says in its place.
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -176,6 +177,54 @@ def test_configs(both: Both, topic: str) -> None:
     )
     assert len(ours) > 20
     assert ours == {name: theirs[name] for name in ours}
+
+
+def test_configs_of_brokers_groups_and_client_metrics(
+    both: Both, topic: str, unique: Unique
+) -> None:
+    def told(*entity: str, config: str, there: bool = True) -> None:
+        """Both tell it, or both do not: Kafka's broker learns of it a moment later."""
+        deadline = time.monotonic() + 20
+        while True:
+            printed = both.run("kafka-configs", *entity, "--describe").values()
+            if all((config in one) is there for one in printed):
+                return
+            assert time.monotonic() < deadline, printed
+
+    everywhere = ("--entity-type", "brokers", "--entity-default")
+    here = ("--entity-type", "brokers", "--entity-name", "1")
+    default, own = "log.retention.ms=100000000", "log.retention.ms=200000000"
+    both.same("kafka-configs", *everywhere, "--alter", "--add-config", default)
+    both.same("kafka-configs", *here, "--alter", "--add-config", own)
+    try:
+        told(*everywhere, config=f"{default} sensitive=false")
+        told(*here, config=f"DYNAMIC_BROKER_CONFIG:{own}, DYNAMIC_DEFAULT_BROKER_CONFIG:{default}")
+    finally:
+        for entity in (everywhere, here):
+            both.same("kafka-configs", *entity, "--alter", "--delete-config", "log.retention.ms")
+    told(*here, config="log.retention.ms=", there=False)
+    fixed = ("--alter", "--add-config", "num.partitions=3")
+    assert "Cannot update these configs dynamically" in both.same(
+        "kafka-configs", *here, *fixed, code=1
+    )
+    for kind, config in (
+        ("groups", "consumer.session.timeout.ms=50000"),
+        ("client-metrics", "metrics=org.apache.kafka.producer"),
+    ):
+        entity = ("--entity-type", kind, "--entity-name", unique(kind))
+        both.same("kafka-configs", *entity, "--alter", "--add-config", config)
+        told(*entity, config=config)
+        name = config.partition("=")[0]
+        both.same("kafka-configs", *entity, "--alter", "--delete-config", name)
+        told(*entity, config=config, there=False)
+
+
+def test_features_and_the_quorum(both: Both) -> None:
+    downgrade = ("downgrade", "--feature", "transaction.version=1")
+    assert "can be downgraded to 1" in both.same("kafka-features", *downgrade, "--dry-run")
+    both.same("kafka-features", "upgrade", "--feature", "transaction.version=3", code=1)
+    for printed in both.run("kafka-metadata-quorum", "describe", "--replication").values():
+        assert re.search(r"^1 \S+ \d+ 0 \S+ \S+ Leader", printed, re.MULTILINE)
 
 
 def test_transactions(both: Both, topic: str, unique: Unique) -> None:
