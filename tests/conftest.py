@@ -128,3 +128,38 @@ def java_worker(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         return kafka_runner.java(), classes
     except kafka_runner.KafkaUnavailable as missing:
         unavailable(missing)
+# Members of groups of the new protocol are to be heard of often, and never wait for a target.
+_QUICK_GROUPS_KAFKA = {
+    "group.consumer.heartbeat.interval.ms": "300",
+    "group.consumer.min.heartbeat.interval.ms": "300",
+    "group.consumer.assignment.interval.ms": "0",
+}
+QUICK_GROUPS = {"heartbeat_interval_ms": 300, "assignment_interval_ms": 0}
+
+
+@pytest.fixture(scope="session")
+def quick_groups_ottla() -> Iterator[str]:
+    from ottla import Broker
+
+    with Broker(consumer_groups=QUICK_GROUPS) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def quick_groups_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp("kafka-quick-groups")
+    broker = kafka_runner.Kafka(directory, properties=_QUICK_GROUPS_KAFKA)
+    try:
+        broker.start()
+    except kafka_runner.KafkaUnavailable as missing:
+        unavailable(missing)
+    yield broker.bootstrap_servers
+    broker.kill()
+
+
+@pytest.fixture(params=["ottla", pytest.param("kafka", marks=pytest.mark.kafka)])
+def quick_groups(request: pytest.FixtureRequest) -> str:
+    """A broker with quick groups of the new protocol: Ottla, then Apache Kafka."""
+    return str(request.getfixturevalue(f"quick_groups_{request.param}"))
+
+

@@ -5,7 +5,7 @@ neither a record nor a member its partitions.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,41 +17,11 @@ from tests.clients import drivers
 from tests.clients.driver import Consumer, TopicPartition
 from tests.clients.new_protocol import CLIENTS, Members
 from tests.clients.reading import eventually
-from tests.conftest import unavailable
+from tests.conftest import QUICK_GROUPS
 from tests.differential.raw import Raw
 
 Unique = Callable[[str], str]
 PARTITIONS = 3
-QUICK = {"heartbeat_interval_ms": 300, "assignment_interval_ms": 0}
-_KAFKA_QUICK = {
-    "group.consumer.heartbeat.interval.ms": "300",
-    "group.consumer.min.heartbeat.interval.ms": "300",
-    "group.consumer.assignment.interval.ms": "0",
-}
-
-
-@pytest.fixture(scope="module")
-def quick_ottla() -> Iterator[str]:
-    """Ottla, asking members to be heard of often."""
-    with Broker(consumer_groups=QUICK) as broker:
-        yield broker.bootstrap_servers
-
-
-@pytest.fixture(scope="module")
-def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Apache Kafka, asking the same."""
-    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka848"), properties=_KAFKA_QUICK)
-    try:
-        broker.start()
-    except kafka_runner.KafkaUnavailable as missing:
-        unavailable(missing)
-    yield broker.bootstrap_servers
-    broker.kill()
-
-
-@pytest.fixture(params=["ottla", pytest.param("kafka", marks=pytest.mark.kafka)])
-def quick(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(f"quick_{request.param}"))
 
 
 @pytest.fixture(params=CLIENTS)
@@ -118,22 +88,22 @@ def share(*readers: Reader) -> None:
 
 
 def test_members_come_and_go(
-    members: Members, quick: str, make_topic: MakeTopic, unique: Unique
+    members: Members, quick_groups: str, make_topic: MakeTopic, unique: Unique
 ) -> None:
     """Nothing is lost and nothing doubled, and nobody stops while the others move."""
-    topic, group_id, seen = make_topic(quick, "topic"), unique("group"), Counter[str]()
-    sender = Sender(quick, topic)
+    topic, group_id, seen = make_topic(quick_groups, "topic"), unique("group"), Counter[str]()
+    sender = Sender(quick_groups, topic)
 
     def all_read(*readers: Reader) -> bool:
         for reader in readers:
             reader.step()
         return len(seen) == sender.sent
 
-    with members.join(quick, group_id, topic) as a:
+    with members.join(quick_groups, group_id, topic) as a:
         first = Reader(a, seen)
         sender.send(30)
         eventually(lambda: all_read(first), "the first member reads all")
-        with members.join(quick, group_id, topic) as b:
+        with members.join(quick_groups, group_id, topic) as b:
             second = Reader(b, seen)
             share(first, second)
             sender.send(30)
@@ -147,15 +117,15 @@ def test_members_come_and_go(
 def test_a_pattern_is_matched_by_the_broker(
     request: pytest.FixtureRequest,
     members: Members,
-    quick: str,
+    quick_groups: str,
     make_topic: MakeTopic,
     unique: Unique,
 ) -> None:
-    one, two = make_topic(quick, "pattern-x"), make_topic(quick, "pattern-y")
-    make_topic(quick, "other")
+    one, two = make_topic(quick_groups, "pattern-x"), make_topic(quick_groups, "pattern-y")
+    make_topic(quick_groups, "other")
     test = one.rpartition("-0-")[2]
     pattern = f"pattern-[xyz]-[0-9]+-{test}"
-    with members.join(quick, unique("group"), pattern=pattern) as consumer:
+    with members.join(quick_groups, unique("group"), pattern=pattern) as consumer:
         reader = Reader(consumer, Counter())
 
         def found() -> set[str]:
@@ -163,38 +133,38 @@ def test_a_pattern_is_matched_by_the_broker(
             return {topic for topic, _ in consumer.assignment()}
 
         eventually(lambda: found() == {one, two}, "the topics are found")
-        if request.node.callspec.params["quick"] == "ottla":  # Kafka looks every ten seconds
-            three = make_topic(quick, "pattern-z")
+        if request.node.callspec.params["quick_groups"] == "ottla":  # Kafka looks every ten seconds
+            three = make_topic(quick_groups, "pattern-z")
             eventually(lambda: found() == {one, two, three}, "a new topic is found")
 
 
 def test_a_static_member_comes_back_to_its_place(
-    members: Members, quick: str, make_topic: MakeTopic, unique: Unique
+    members: Members, quick_groups: str, make_topic: MakeTopic, unique: Unique
 ) -> None:
-    topic, group_id = make_topic(quick, "topic"), unique("group")
+    topic, group_id = make_topic(quick_groups, "topic"), unique("group")
     seen = Counter[str]()
-    with members.join(quick, group_id, topic, instance_id="one") as a:
-        b = members.join(quick, group_id, topic, instance_id="two")
+    with members.join(quick_groups, group_id, topic, instance_id="one") as a:
+        b = members.join(quick_groups, group_id, topic, instance_id="two")
         first, second = Reader(a, seen), Reader(b, seen)
         share(first, second)
         before = a.assignment(), b.assignment()
         b.close()
         first.step()
-        with members.join(quick, group_id, topic, instance_id="two") as again:
+        with members.join(quick_groups, group_id, topic, instance_id="two") as again:
             share(first, Reader(again, seen))
             assert (a.assignment(), again.assignment()) == before
 
 
 def test_offsets_are_part_of_a_transaction(
-    members: Members, quick: str, make_topic: MakeTopic, unique: Unique, java_driver: object
+    members: Members, quick_groups: str, make_topic: MakeTopic, unique: Unique, java_driver: object
 ) -> None:
     """KIP-447 with a member's epoch: committed with the transaction, dropped with its abort."""
-    topic, group_id = make_topic(quick, "topic"), unique("group")
-    Sender(quick, topic).send(30)
+    topic, group_id = make_topic(quick_groups, "topic"), unique("group")
+    Sender(quick_groups, topic).send(30)
     driver = java_driver if members.client == "java" else drivers.make("confluent")
     with (
-        members.join(quick, group_id, topic) as consumer,
-        driver.producer(quick, transactional_id=unique("id")) as producer,  # type: ignore[attr-defined]
+        members.join(quick_groups, group_id, topic) as consumer,
+        driver.producer(quick_groups, transactional_id=unique("id")) as producer,  # type: ignore[attr-defined]
     ):
         reader = Reader(consumer, Counter())
         share(reader)
@@ -213,7 +183,7 @@ def test_a_kill_of_the_broker_costs_nothing(
 ) -> None:
     """One group of both clients: after kill -9 and a restart each has what it had, in its epoch."""
     seen = Counter[str]()
-    with Broker(consumer_groups=QUICK) as broker:
+    with Broker(consumer_groups=QUICK_GROUPS) as broker:
         address = broker.bootstrap_servers
         topic, group_id = make_topic(address, "topic"), unique("group")
         sender = Sender(address, topic)
