@@ -209,8 +209,7 @@ class Catalog:
         configs = self.configs.in_force(topic.configs)
         topic.configs_in_force = configs
         topic.message_bytes_max = int(configs.get("max.message.bytes", MESSAGE_BYTES_MAX))
-        for partition in topic.partitions:
-            partition.configure(configs)
+        self._store.configure(topic.partitions, configs)
 
     def _apply_configs(self, record: ConfigsRecord) -> None:
         self.configs.apply(record)

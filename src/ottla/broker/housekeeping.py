@@ -1,9 +1,10 @@
 """Old data: when retention looks, when compaction runs, and what it is told afterwards.
 
-Retention looks at all partitions every log.retention.check.interval.ms, on the loop: it compares a
-few numbers of each, and raises the starts of those that hold too much as one frame. Compaction
-takes the partition that needs it most, one at a time, as a ticket for a thread; with nothing to do
-it looks again after log.cleaner.backoff.ms. Both ask for a checkpoint: files go only with one.
+Retention looks at all partitions every log.retention.check.interval.ms, on the loop and some
+hundred at a time: it compares a few numbers of each and raises the starts of those that hold too
+much. Compaction takes the partition that needs it most, one at a time, as a ticket for a thread;
+with nothing to do it looks again after log.cleaner.backoff.ms. Both ask for a checkpoint: files go
+only with one.
 """
 
 import logging
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INITIAL_DELAY_MS = 30_000  # log.initial.task.delay.ms
+_AT_ONCE = 500  # partitions that retention looks at before others have their turn
 
 
 class Housekeeping:
@@ -32,10 +34,10 @@ class Housekeeping:
         self._retention_at_ms = monotonic_ms + min(
             _INITIAL_DELAY_MS, config.retention_check_interval_ms
         )
+        self._to_look_at: list[Partition] = []
         self._cleaning_at_ms = monotonic_ms + config.cleaner_backoff_ms
         self._cleaning_due = False
         self._running: CompactionTicket | None = None
-        self._given_up: set[int] = set()  # partitions whose files cannot be read
 
     def next_deadline_ms(self) -> int:
         """When `on_timer` should be called next."""
@@ -49,20 +51,30 @@ class Housekeeping:
         if monotonic_ms >= self._cleaning_at_ms:
             self._cleaning_due = True
         if monotonic_ms >= self._retention_at_ms:
-            interval_ms = self._broker.config.retention_check_interval_ms
-            self._retention_at_ms = monotonic_ms + interval_ms
+            if not self._to_look_at:
+                self._to_look_at = [*self._partitions()]
             self._apply_retention()
+            if not self._to_look_at:
+                interval_ms = self._broker.config.retention_check_interval_ms
+                self._retention_at_ms = monotonic_ms + interval_ms
+                self._let_files_go()
 
     def _apply_retention(self) -> None:
         now_ms = self._broker.clock.now_ms()
         raised = []
-        for partition in self._partitions():
+        looked_at, self._to_look_at = self._to_look_at[:_AT_ONCE], self._to_look_at[_AT_ONCE:]
+        for partition in looked_at:
             offset = retained_from(partition, now_ms)
-            if offset > partition.log_start_offset:
+            if offset > partition.log_start_offset and self._is_there(partition):
                 raised.append((partition, offset))
         self._broker.commit([log_start_record(*one) for one in raised])
         self._broker.wake(partition for partition, _ in raised)
-        self._let_files_go()
+
+    def _is_there(self, partition: Partition) -> bool:
+        """It was not deleted since its turn was noted."""
+        name = partition.name
+        partitions = self._broker.store.partitions.get(name.topic_id, [])
+        return name.index < len(partitions) and partitions[name.index] is partition
 
     def _partitions(self) -> Iterator[Partition]:
         for partitions in self._broker.store.partitions.values():
@@ -77,8 +89,7 @@ class Housekeeping:
         if not self._cleaning_due or self._running is not None:
             return None
         clock = self._broker.clock
-        wanting = (one for one in self._partitions() if id(one) not in self._given_up)
-        found = filthiest(wanting, clock.now_ms())
+        found = filthiest(self._partitions(), clock.now_ms())
         disk = self._broker.store.disk
         if found is not None:
             needed_bytes = sum(segment.size_bytes for segment in found.segments)
@@ -96,7 +107,7 @@ class Housekeeping:
         name = ticket.partition.name
         if ticket.refusal:
             logger.warning("%s cannot be compacted, and is left alone: %s", name, ticket.refusal)
-            self._given_up.add(id(ticket.partition))
+            ticket.partition.compaction_given_up = True
         if ticket.finish():
             before, after = ticket.bytes_before_and_after()
             logger.info("compacted %s: %d bytes became %d", name, before, after)

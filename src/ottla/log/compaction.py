@@ -50,7 +50,7 @@ def due(partition: Partition, now_ms: int) -> Due | None:
     """What could be compacted now, if there is anything."""
     config = partition.config
     sealed = partition.segments[:-1]
-    if not config.compacts or partition.compacting or not sealed:
+    if not config.compacts or not sealed or partition.compacting or partition.compaction_given_up:
         return None
     stable = partition.last_stable_offset
     youngest_ms = now_ms - config.compaction_lag_min_ms

@@ -17,7 +17,15 @@ from uuid import UUID
 
 from ottla.log.config import LogConfig, log_config
 from ottla.log.producers import ProducerState
-from ottla.log.segment import LEADER_EPOCH, Segment, SegmentState, SegmentStore, SegmentWrite
+from ottla.log.segment import (
+    LEADER_EPOCH,
+    Segment,
+    SegmentState,
+    SegmentStore,
+    SegmentWrite,
+    is_generation_name,
+    is_segment_name,
+)
 from ottla.log.transactions_index import (
     AbortedTransaction,
     TransactionsIndex,
@@ -103,7 +111,9 @@ class Partition:
         self._unsynced: dict[int, Segment] = {}  # appended to since the last `end`
         self.first_dirty_offset = 0  # all below it has been through a compaction
         self.compacting = False  # files that are no longer wanted wait for its end
+        self.compaction_given_up = False  # its files cannot be read, or written: until a restart
         self.generation = 0  # of the last compaction
+        self._found: set[str] | None = None  # the files that were there at the start
         self._doomed: list[Segment] = []  # to be removed once no checkpoint knows them
         self._disk = disk
         self._segment_bytes_default = segment_bytes
@@ -113,8 +123,12 @@ class Partition:
 
     def configure(self, configs: Mapping[str, str]) -> None:
         """The topic has these configs from here on; what they leave out has its default."""
-        self.config = log_config(configs, self._segment_bytes_default)
-        self.segment_bytes = self.config.segment_bytes
+        self.use(log_config(configs, self._segment_bytes_default))
+
+    def use(self, config: LogConfig) -> None:
+        """The same, with configs that were parsed for all of a topic's partitions."""
+        self.config = config
+        self.segment_bytes = config.segment_bytes
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -422,11 +436,39 @@ class Partition:
 
     def restore(self, states: Sequence[SegmentState]) -> None:
         """Open the segments as they were at a checkpoint. Raises DataDamaged."""
+        present = self.list_files()
         for state in states:
             segment = Segment(self._disk, self.name.directory, state.base_offset, state.generation)
-            segment.restore(state)
+            segment.restore(state, present)
             self.generation = max(self.generation, state.generation)
             self.segments.append(segment)
+
+    def list_files(self) -> set[str]:
+        """The names in the partition's directory, and those in its directories of compactions."""
+        if self._found is None:
+            directory = self.name.directory
+            names = self._disk.list(directory)
+            self._found = set(names)
+            for name in names:
+                if is_generation_name(name):
+                    inside = self._disk.list(f"{directory}/{name}")
+                    self._found.update(f"{name}/{one}" for one in inside)
+        return self._found
+
+    def remove_leftovers(self) -> None:
+        """Remove what was found of segments that are not there any more.
+
+        They were dropped, are of a compaction that was torn, or of a time that was torn away.
+        """
+        found, self._found = self.list_files(), None
+        known = {name for segment in self.segments for name in segment.file_names()}
+        for name in sorted(found - known):
+            if is_segment_name(name):
+                self._disk.remove(f"{self.name.directory}/{name}")
+        kept = {name.partition("/")[0] for name in known}
+        for name in sorted(found - kept):
+            if is_generation_name(name):
+                self._disk.remove(f"{self.name.directory}/{name}")
 
     def close(self) -> None:
         for segment in self.segments:

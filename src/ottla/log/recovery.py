@@ -13,23 +13,17 @@ checkpoint is durable, and everything before that is done again with the same re
 takes is bounded by the checkpoint interval, not by the size of the data.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from ottla.log.checkpoint import PATH, read_checkpoint, restore_partition, topic_id_of
 from ottla.log.journal import DIRECTORY, Journal, Scan, file_positions, read_frames
-from ottla.log.partition import Partition
-from ottla.log.segment import SUFFIXES, generation_name
 from ottla.log.store import BATCH, BATCH_ENTRY, ENTRY, RECORD, Store
-from ottla.ports.disk import Disk
 from ottla.ports.errors import DataDamaged
 from ottla.wire.records import read_batch_header
 
 _WRITE_BYTES = 8_388_608  # so much is replayed before it is written, to bound the memory
-_GENERATION = re.compile(generation_name(0).replace("0", "[0-9]+"))
-_SEGMENT_FILE = re.compile(rf"[0-9]{{20}}\.({'|'.join(SUFFIXES)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +128,4 @@ def _settle(store: Store, end_position: int, snapshot: Callable[[], list[bytes]]
         if name not in known:
             store.disk.remove(f"topics/{name}")
         else:
-            _remove_leftovers(store.disk, known[name])
-
-
-def _remove_leftovers(disk: Disk, partition: Partition) -> None:
-    """Remove segments that the new checkpoint does not know: dropped, or of a torn compaction."""
-    known = {name for segment in partition.segments for name in segment.file_names()}
-    known |= {name.partition("/")[0] for name in known}
-    for prefix in ("", *sorted(name + "/" for name in known if _GENERATION.fullmatch(name))):
-        directory = f"{partition.name.directory}/{prefix}"
-        for name in disk.list(directory.rstrip("/")):
-            ours = _SEGMENT_FILE.fullmatch(name) or _GENERATION.fullmatch(name)
-            if ours and prefix + name not in known:
-                disk.remove(directory + name)
+            known[name].remove_leftovers()

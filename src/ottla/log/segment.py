@@ -14,10 +14,11 @@ A segment that compaction has written stands in a directory of its own inside th
 for its generation, and has gaps between its batches: `log/compaction.py`.
 """
 
+import re
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -36,9 +37,22 @@ _SCAN_BYTES = 16_384
 SUFFIXES = ("log", "index", "timeindex", "txnindex")
 
 
+_GENERATION = re.compile(r"compacted-[0-9]+")
+_SEGMENT_FILE = re.compile(rf"({_GENERATION.pattern}/)?[0-9]{{20}}\.({'|'.join(SUFFIXES)})")
+
+
 def generation_name(generation: int) -> str:
     """The directory of the segments that one compaction has written, in the partition's."""
     return f"compacted-{generation}"
+
+
+def is_generation_name(name: str) -> bool:
+    return _GENERATION.fullmatch(name) is not None
+
+
+def is_segment_name(name: str) -> bool:
+    """Whether a name, as seen from the partition's directory, is that of a segment's file."""
+    return _SEGMENT_FILE.fullmatch(name) is not None
 
 
 class IndexState(msgspec.Struct, frozen=True, array_like=True):
@@ -257,12 +271,15 @@ class Segment:
 
     # -- opening ------------------------------------------------------------------------------
 
-    def restore(self, state: SegmentState) -> None:
+    def restore(self, state: SegmentState, present: Collection[str]) -> None:
         """Cut the files back to what they were at a checkpoint, and read the indexes.
+
+        `present` are the names of the files that are there, as `file_names` gives them.
 
         Raises DataDamaged when a file is shorter than that, or an index is not what it was.
         """
-        if not self._disk.exists(self._path("log")):
+        names = dict(zip(SUFFIXES, self.file_names(), strict=True))
+        if names["log"] not in present:
             raise DataDamaged(f"{self._describe('log')} is missing")
         log = self._disk.open(self._path("log"))
         self._cut("log", log, state.log_bytes)
@@ -275,7 +292,7 @@ class Segment:
         self.last_append_ms = state.last_append_ms
         self._stored = [state.index, state.timeindex, state.txnindex]
         contents = [
-            self._restore_index(suffix, size, stored)
+            self._restore_index(suffix, size, stored, names[suffix] in present)
             for (suffix, size, _), stored in zip(self._indexes(), self._stored, strict=True)
         ]
         for relative, position in _OFFSET_ENTRY.iter_unpack(contents[0]):
@@ -286,11 +303,12 @@ class Segment:
         last = self._positions[-1] if self._positions else 0
         self._unindexed_bytes = state.log_bytes - last
 
-    def _restore_index(self, suffix: str, entry_bytes: int, stored: IndexState) -> bytes:
-        path = self._path(suffix)
-        if stored.entries == 0 and not self._disk.exists(path):
+    def _restore_index(
+        self, suffix: str, entry_bytes: int, stored: IndexState, is_there: bool
+    ) -> bytes:
+        if stored.entries == 0 and not is_there:
             return b""
-        file = self._disk.open(path)
+        file = self._disk.open(self._path(suffix))
         self._cut(suffix, file, stored.entries * entry_bytes)
         content = file.read(0, stored.entries * entry_bytes)
         file.close()

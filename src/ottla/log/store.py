@@ -13,11 +13,12 @@ longer knows them, for until then a recovery still looks for them.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from ottla.log.checkpoint import Checkpoint, state_of, write_checkpoint
+from ottla.log.config import log_config
 from ottla.log.journal import Journal, JournalWrite, remove_files_before
 from ottla.log.partition import Partition, PartitionEnd, PartitionName
 from ottla.log.retention import LogStartRecord
@@ -143,6 +144,12 @@ class Store:
             name = PartitionName(topic, topic_id, index)
             partitions.append(Partition(self.disk, name, self._segment_bytes))
         return partitions
+
+    def configure(self, partitions: Sequence[Partition], configs: Mapping[str, str]) -> None:
+        """A topic's partitions have these configs from here on."""
+        config = log_config(configs, self._segment_bytes)
+        for partition in partitions:
+            partition.use(config)
 
     def drop_partitions(self, topic_id: UUID) -> None:
         """The topic was deleted."""

@@ -32,7 +32,7 @@ Pair = tuple[str | None, str | None]
 
 
 class Desk:
-    """One broker, one client, one topic `t` of one partition."""
+    """One broker, one client, one topic `t`, of one partition where nothing else is said."""
 
     def __init__(self, disk: SimulatedDisk | None = None, clock: SimulatedClock | None = None):
         self.disk = disk or SimulatedDisk()
@@ -40,20 +40,26 @@ class Desk:
         self.broker = InProcessBroker(self.disk, self.clock, CONFIG)
         self.client: InProcessClient = self.broker.connect()
 
-    def create(self, **configs: str) -> None:
+    def create(self, partitions: int = 1, **configs: str) -> None:
         pairs = [CreatableTopicConfig(name.replace("_", "."), v) for name, v in configs.items()]
-        topic = CreatableTopic(name="t", num_partitions=1, replication_factor=1, configs=pairs)
+        topic = CreatableTopic(
+            name="t", num_partitions=partitions, replication_factor=1, configs=pairs
+        )
         response: Any = self.client.request(CreateTopicsRequest(topics=[topic]), 7)
         assert response.topics[0].error_code == 0, response.topics[0]
 
     @property
-    def partition(self) -> Partition:
-        found = self.broker.core.catalog.partition("t", 0)
-        assert found is not None
-        return found
+    def partitions(self) -> list[Partition]:
+        topic = self.broker.core.catalog.topic("t")
+        assert topic is not None
+        return topic.partitions
 
-    def send(self, records: bytes, transactional_id: str | None = None) -> Any:
-        data = PartitionProduceData(index=0, records=records)
+    @property
+    def partition(self) -> Partition:
+        return self.partitions[0]
+
+    def send(self, records: bytes, transactional_id: str | None = None, partition: int = 0) -> Any:
+        data = PartitionProduceData(index=partition, records=records)
         request = ProduceRequest(
             transactional_id=transactional_id,
             acks=-1,
@@ -63,11 +69,11 @@ class Desk:
         response: Any = self.client.request(request, 12 if transactional_id else 9)
         return response.responses[0].partition_responses[0]
 
-    def write(self, *pairs: Pair, **fields: Any) -> int:
+    def write(self, *pairs: Pair, partition: int = 0, **fields: Any) -> int:
         """Produce one batch of (key, value) with the time of the clock; its base offset."""
         now_ms = self.clock.now_ms()
         records = [Record(0, now_ms, _bytes(key), _bytes(value)) for key, value in pairs]
-        answer = self.send(build_batch(records, **fields), fields.pop("transactional_id", None))
+        answer = self.send(build_batch(records, **fields), partition=partition)
         assert answer.error_code == 0, answer
         return int(answer.base_offset)
 

@@ -388,6 +388,26 @@ class TestInTheThread:
         assert not ticket.finish()
 
 
+def test_a_partition_that_cannot_be_compacted_is_left_alone_until_a_restart() -> None:
+    desk = desk_of()
+    for number in range(12):
+        desk.write(("k", f"v{number}"))
+    close_segment(desk)
+    desk.partition.segments[0].write_now()
+    file = desk.disk.open(desk.partition.segments[0].log_path)
+    good = file.read(70, 1)
+    file.write(70, [b"\xff"])
+    desk.unroll()
+    desk.broker.advance(5_000)
+    assert desk.partition.compaction_given_up
+    assert desk.partition.generation == 1
+    file.write(70, [good])
+    desk.broker.core.close()
+    again = Desk(desk.disk, desk.clock)
+    again.broker.advance(5_000)
+    assert again.records() == [(11, "k", "v11"), (12, "active", "x")]
+
+
 def test_raw_records_are_the_records() -> None:
     records = [
         Record(0, 10 + n, key, value, (("h", b"1"), ("i", None)))

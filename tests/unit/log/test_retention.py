@@ -83,6 +83,23 @@ class TestRetention:
         assert [one.base_offset for one in desk.partition.segments] == [0, 2]
 
 
+def test_many_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ottla.broker.housekeeping._AT_ONCE", 2)
+    desk = Desk()
+    desk.create(retention_ms="5000", partitions=7)
+    for number in range(7):
+        desk.write(("k", "v"), partition=number)
+    desk.clock.advance(60_000)
+    desk.broker.core.on_timer()
+    starts = [one.log_start_offset for one in desk.partitions]
+    assert starts == [1, 1, 0, 0, 0, 0, 0]
+    assert desk.broker.core.next_deadline_ms() <= desk.clock.monotonic_ms()
+    for _ in range(3):
+        desk.broker.core.on_timer()
+    assert [one.log_start_offset for one in desk.partitions] == [1] * 7
+    assert desk.broker.core.next_deadline_ms() > desk.clock.monotonic_ms()
+
+
 class TestDeleteRecords:
     """DeleteRecords, as Kafka answers it."""
 
