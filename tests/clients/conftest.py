@@ -15,8 +15,9 @@ CLIENTS = [*drivers.PYTHON_CLIENTS, *REMOTE_CLIENTS]
 @pytest.fixture(scope="session", params=CLIENTS)
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     """A client library behind the common face."""
-    if request.param == "java":
-        yield request.getfixturevalue("java_driver")
+    held = {"java": "java_driver", "franz-go": "go_driver"}.get(request.param)
+    if held is not None:
+        yield request.getfixturevalue(held)
         return
     try:
         found = _make(request.param)
@@ -27,8 +28,6 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
 
 
 def _make(name: str) -> Driver:
-    if name == "franz-go":
-        return remote.go_driver(building.go_worker())
     if name == "kafkajs":
         return remote.node_driver(building.node_worker())
     return drivers.make(name)
@@ -38,6 +37,17 @@ def _make(name: str) -> Driver:
 def java_driver(java_worker: tuple[str, str]) -> Iterator[remote.RemoteDriver]:
     """Java's client, in one process for the whole run."""
     driver = remote.java_driver(*java_worker)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture(scope="session")
+def go_driver() -> Iterator[remote.RemoteDriver]:
+    """franz-go, in one process for the whole run."""
+    try:
+        driver = remote.go_driver(building.go_worker())
+    except building.WorkerUnavailable as missing:
+        unavailable(missing)
     yield driver
     driver.close()
 

@@ -256,3 +256,24 @@ def test_java_bumps_the_epoch_with_every_transaction(
             else:
                 producer.commit()
     assert epochs == list(range(epochs[0], epochs[0] + 6))
+
+
+def test_franz_go_transforms_in_a_session_of_its_own(
+    go_driver: RemoteDriver, bootstrap: str, unique: Unique
+) -> None:
+    """Its GroupTransactSession adds partitions and offsets implicitly, as KIP-890 has it."""
+    source, output, group_id = unique("input"), unique("output"), unique("group")
+    with go_driver.admin(bootstrap) as admin, go_driver.producer(bootstrap) as producer:
+        for topic in (source, output):
+            admin.create_topic(topic, 1)
+        for number in range(60):
+            producer.send(source, str(number).encode())
+        producer.flush()
+    session = go_driver.call(0, "session", bootstrap, unique("id"), group_id, source, output)
+    transactions = go_driver.call(session, "transform", 60, 10)
+    assert transactions >= 12  # every other one was aborted, and went back to where it began
+    go_driver.call(session, "close")
+    records = read_topic(go_driver, bootstrap, output, 60, partitions=1)
+    assert values(records) == [str(number) for number in range(60)]
+    with go_driver.consumer(bootstrap, group_id=group_id) as consumer:
+        eventually(partial(_is_committed, consumer, source, 60), "the commit")

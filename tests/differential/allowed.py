@@ -132,16 +132,16 @@ ALLOWED = [
         _both({5}, {3}),
     ),
     Allowed(
-        "DeleteTopics",
-        r"responses\[\]\.error_code",
-        "neither name nor id: to Ottla it is an id that is not known",
-        _both({"UNKNOWN_TOPIC_ID"}, {"INVALID_REQUEST"}),
+        "DescribeQuorum",
+        r".*\.(leader_epoch|high_watermark|log_end_offset|last_(fetch|caught_up)_timestamp)",
+        "how far each broker's own log of metadata is",
     ),
     Allowed(
-        "DeleteTopics",
-        r"responses\[\]\.error_message",
-        "Kafka repeats the error code in words",
-        _both({None}, {"some words"}),
+        "ElectLeaders",
+        "replica_election_results",
+        "asked for all partitions, Kafka lists the topics, each without a result; where no leader "
+        "can change, Ottla lists none",
+        lambda ours, theirs: ours == [] and not any(row["partition_result"] for row in theirs),
     ),
     Allowed(
         "TxnOffsetCommit",
@@ -175,7 +175,8 @@ ALLOWED = [
 
 # A length below zero that is not null's -1, in a field that may be null, by API.
 TAKEN_FOR_NULL = dict.fromkeys(
-    ("Metadata", "InitProducerId"), "Kafka takes any length below zero for null's, Ottla only -1"
+    ("Metadata", "InitProducerId", "DescribeLogDirs", "ElectLeaders"),
+    "Kafka takes any length below zero for null's, Ottla only -1",
 )
 USED: set[str] = set()  # the reasons that this run has needed
 

@@ -7,6 +7,7 @@ producer id; `localised` puts one broker's own values in, `Place.normal` takes t
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ TOPIC_A, TOPIC_B, TOPIC_GONE = UUID(int=0xA), UUID(int=0xB), UUID(int=0xC)
 NO_ID = UUID(int=0)
 PRODUCER = 900_000_001  # stands for the producer id of this API's transactional id
 IDEMPOTENT = 900_000_002  # and of its idempotent producer
-MOMENT_MS = 1_700_000_000_000
+MOMENT_MS = int(time.time()) * 1000 - 60_000  # young: retention must not take what is asked for
 
 
 @dataclass(frozen=True)

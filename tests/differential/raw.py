@@ -117,7 +117,7 @@ class RawProducer:
         **batch: Any,
     ) -> tuple[ErrorCode, int]:
         """Produce `count` records; the error and the base offset."""
-        records = [Record(0, 1_700_000_000_000, b"k", b"v", [])] * count
+        records = [Record(0, int(time.time() * 1000), b"k", b"v", [])] * count
         content = build_batch(
             records,
             producer_id=self.producer_id,

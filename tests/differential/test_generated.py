@@ -6,6 +6,7 @@ the same; OTTLA_SOAK=1 makes more of them. Where an answer may differ, `allowed.
 
 import os
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -37,12 +38,16 @@ def served(bootstrap_servers: str) -> dict[int, tuple[int, int]]:
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("api", COMPARED, ids=lambda api: api.name)
-def test_the_answers_are_the_same(api, ottla_broker_session, kafka_bootstrap: str) -> None:
+def test_the_answers_are_the_same(
+    api, ottla_broker_session, kafka_bootstrap: str, record_property: Callable[[str, object], None]
+) -> None:
     prefix = f"generated-{api.name}-"
     bootstraps = (ottla_broker_session.bootstrap_servers, kafka_bootstrap)
     ranges = [served(bootstrap)[api.key] for bootstrap in bootstraps]
     first = max(api.versions.first, *(lowest for lowest, _ in ranges))
     last = min(highest for _, highest in ranges)
+    record_property("versions", f"{first}-{last}" if first < last else first)
+    record_property("requests", REQUESTS * (last - first + 1))
     ours, theirs = (Place(bootstrap, prefix) for bootstrap in bootstraps)
     pools = Pools(api, prefix, random.Random(f"{SEED} {api.name}"))
     found: list[str] = []

@@ -25,6 +25,7 @@ from tests.differential.tools import CLASSES, ToolBox
 
 pytestmark = pytest.mark.kafka
 Unique = Callable[[str], str]
+Note = Callable[[str, object], None]
 BOOTSTRAP = "--bootstrap-server"
 
 _HIDDEN = (
@@ -38,14 +39,16 @@ _HIDDEN = (
 class Both:
     """Runs a tool on Ottla and on Apache Kafka."""
 
-    def __init__(self, tools: ToolBox, ottla: str, kafka: str) -> None:
+    def __init__(self, tools: ToolBox, ottla: str, kafka: str, note: Note) -> None:
         self.tools = tools
+        self._note = note
         self.brokers = {"ottla": ottla, "kafka": kafka}
 
     def run(
         self, tool: str, *arguments: str, text: str = "", code: int = 0, address: str = BOOTSTRAP
     ) -> dict[str, str]:
         """What the tool prints for each of the brokers; its exit code must be `code`."""
+        self._note("tool", tool)
         printed = {}
         for name, broker in self.brokers.items():
             ran = self.tools.run(tool, address, broker, *arguments, text=text)
@@ -74,8 +77,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToolBox]:
 
 
 @pytest.fixture
-def both(tools: ToolBox, ottla_broker_session: Broker, kafka_bootstrap: str) -> Both:
-    return Both(tools, ottla_broker_session.bootstrap_servers, kafka_bootstrap)
+def both(
+    tools: ToolBox, ottla_broker_session: Broker, kafka_bootstrap: str, record_property: Note
+) -> Both:
+    return Both(tools, ottla_broker_session.bootstrap_servers, kafka_bootstrap, record_property)
 
 
 @pytest.fixture
@@ -298,8 +303,12 @@ def test_performance_tools(both: Both, topic: str) -> None:
         assert "Avg latency" in printed
 
 
-def test_verifiable_producer_and_consumer(both: Both, topic: str, unique: Unique) -> None:
+def test_verifiable_producer_and_consumer(
+    both: Both, topic: str, unique: Unique, record_property: Note
+) -> None:
     """They end as programs only when their process does: each has one of its own."""
+    for tool in ("kafka-verifiable-producer", "kafka-verifiable-consumer"):
+        record_property("tool", tool)
     for name, broker in both.brokers.items():
         common = (BOOTSTRAP, broker, "--topic", topic, "--max-messages", "20")
         ran = kafka_runner.run_class(CLASSES["kafka-verifiable-producer"], *common)
@@ -314,17 +323,20 @@ def test_verifiable_producer_and_consumer(both: Both, topic: str, unique: Unique
         assert any(line["name"] == "offsets_committed" and line["success"] for line in seen)
 
 
-def test_kafka_dumps_every_file_of_our_logs(tools: ToolBox, tmp_path: Path) -> None:
+def test_kafka_dumps_every_file_of_our_logs(
+    tools: ToolBox, tmp_path: Path, record_property: Note
+) -> None:
     """Batches of every codec, transactions, the indexes of several segments."""
+    record_property("tool", "kafka-dump-log")
     with Broker(tmp_path / "data") as broker:
         segments = {"segment.bytes": str(1 << 20), "index.interval.bytes": "1000"}
-        noise = random.Random(1)
+        noise, now_ms = random.Random(1), int(time.time() * 1000)
         Admin(broker.bootstrap_servers).create_topics([TopicSpec("dumped", 1, segments)])
         raw = Raw(broker.bootstrap_servers)
         plain = RawProducer(raw, None, "dumped")
         for number in range(60):
             codec = list(Compression)[number % len(Compression)]
-            at_ms = 1_700_000_000_000 + number
+            at_ms = now_ms + number
             records = [Record(n, at_ms, b"key", noise.randbytes(10_000), []) for n in range(5)]
             assert plain.produce_bytes(build_batch(records, compression=codec))[0] is ErrorCode.NONE
         producer = RawProducer(raw, "id", "dumped")

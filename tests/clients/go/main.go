@@ -1,5 +1,6 @@
 // franz-go behind the line protocol of java/Worker.java: a JSON object per line on standard input,
-// one per line back. Object 0 makes producers, consumers and admins, and answers with their ids.
+// one per line back. Object 0 makes producers, consumers, admins and sessions, and answers with their
+// ids.
 package main
 
 import (
@@ -61,6 +62,8 @@ func (w *worker) run(ctx context.Context, c call) (any, error) {
 		made, err = newProducer(w, a)
 	case "consumer":
 		made = newConsumer(w, a)
+	case "session":
+		made, err = newSession(a)
 	default:
 		made, err = newAdmin(a)
 	}
