@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench soak clean kafka
+.PHONY: demo test check bench soak clean kafka compatibility
 .DEFAULT_GOAL := help
 
 help:            ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## */\t/' | expand -t 16
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV) || (echo "python3 -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1)
@@ -32,7 +32,10 @@ bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios
 	$(BIN)/python -m bench
 
 soak: $(READY)  ## long campaigns: more kills, more examples 
-	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process
+	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process tests/differential
+
+compatibility: $(READY) ## docs/compatibility.md, from a run of the tests with every client
+	OTTLA_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p tests.compatibility --compatibility docs/compatibility.md tests/clients tests/differential
 
 kafka: $(READY) ## Apache Kafka in the foreground, for looking and comparing
 	$(BIN)/python -m tests.kafka_runner
