@@ -34,6 +34,7 @@ from ottla.broker.counters import Counters, Ending
 from ottla.broker.dynamic_configs import ConfigsRecord
 from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.group_topics import GroupTopics
 from ottla.broker.housekeeping import Housekeeping
 from ottla.broker.quotas import QuotaRecord, Quotas
 from ottla.broker.registry import REGISTRY, Registration
@@ -153,7 +154,7 @@ class Broker:
         self.groups = GroupCoordinator(
             config.group_initial_rebalance_delay_ms,
             lambda name: f"{name}-{rng.uuid()}",
-            self.catalog,
+            GroupTopics(self.catalog, self.authorizer),
             self.catalog.configs.consumer_group,
         )
         self.credentials = Credentials()

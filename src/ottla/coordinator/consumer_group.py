@@ -39,6 +39,9 @@ class Topics(Protocol):
     def placement(self, name: str) -> tuple[bytes, int] | None:
         """A topic's id and its number of partitions, or None when there is no such topic."""
 
+    def may_describe(self, principal: str, client_host: str, name: str) -> bool:
+        """Whether a client with this principal may know of the topic."""
+
 
 class NoTopics:
     """For a coordinator on its own: there are no topics."""
@@ -50,6 +53,9 @@ class NoTopics:
 
     def placement(self, name: str) -> tuple[bytes, int] | None:
         return None
+
+    def may_describe(self, principal: str, client_host: str, name: str) -> bool:
+        return False
 
 
 class ConsumerGroup:
@@ -231,7 +237,7 @@ def preferred_assignor(members: Iterable[ConsumerMemberRecord]) -> str:
 
 
 def digest(names: Iterable[str], topics: Topics) -> bytes:
-    """Changes when one of these topics is made, deleted, or gets more partitions; empty for none."""
+    """Changes when one of these topics is made, deleted or gets more partitions; empty for none."""
     made = blake2b(digest_size=_DIGEST_BYTES)
     found = [(name, placement) for name in sorted(names) if (placement := topics.placement(name))]
     for name, (topic_id, count) in found:
@@ -244,11 +250,25 @@ def subscriptions(
     topics: Topics,
     matches: Callable[[str], Callable[[str], bool]],
 ) -> dict[str, frozenset[str]]:
-    """For each member the names that it subscribes to, of topics that exist or not."""
-    resolved: dict[str, frozenset[str]] = {"": frozenset()}
-    for pattern in {member.topic_regex for member in members.values()} - {""}:
-        resolved[pattern] = frozenset(filter(matches(pattern), topics.names()))
+    """For each member the names that it subscribes to, of topics that exist or not.
+
+    A pattern stands for those of the topics that there are which the member may know of.
+    """
+    matched: dict[str, list[str]] = {}
+    found: dict[tuple[str, str, str], frozenset[str]] = {}
+    for member in members.values():
+        pattern, principal, host = seen_by = _seen_by(member)
+        if pattern and seen_by not in found:
+            if pattern not in matched:
+                matched[pattern] = list(filter(matches(pattern), topics.names()))
+            found[seen_by] = frozenset(
+                name for name in matched[pattern] if topics.may_describe(principal, host, name)
+            )
     return {
-        member_id: resolved[member.topic_regex].union(member.topics)
+        member_id: found.get(_seen_by(member), frozenset()).union(member.topics)
         for member_id, member in members.items()
     }
+
+
+def _seen_by(member: ConsumerMemberRecord) -> tuple[str, str, str]:
+    return member.topic_regex, member.principal, member.client_host

@@ -24,7 +24,10 @@ class ConsumerGroupRecord(msgspec.Struct, tag="cgroup", frozen=True, array_like=
 
 
 class ConsumerMemberRecord(msgspec.Struct, tag="cmember", frozen=True, array_like=True):
-    """Who a member is and what it subscribes to; `topic_regex` is empty if it has none."""
+    """Who a member is and what it subscribes to; `topic_regex` is empty if it has none.
+
+    `principal` is who its client has proved to be: a pattern finds what that one may know of.
+    """
 
     group_id: str
     member_id: str
@@ -36,6 +39,7 @@ class ConsumerMemberRecord(msgspec.Struct, tag="cmember", frozen=True, array_lik
     topics: list[str] = []
     topic_regex: str = ""
     assignor: str | None = None
+    principal: str = ""
 
 
 class ConsumerTargetRecord(msgspec.Struct, tag="ctarget", frozen=True, array_like=True):

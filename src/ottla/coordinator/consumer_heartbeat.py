@@ -31,6 +31,7 @@ class ConsumerHeartbeat(msgspec.Struct, frozen=True):
     topic_regex: str | None = None
     assignor: str | None = None
     owned: Partitions | None = None
+    principal: str = ""
 
     @property
     def joins(self) -> bool:
@@ -137,4 +138,5 @@ def updated_member(
         before.topics if request.topics is None else sorted(set(request.topics)),
         before.topic_regex if request.topic_regex is None else request.topic_regex,
         request.assignor or before.assignor,
+        request.principal,
     )

@@ -26,6 +26,7 @@ class FakeTopics:
     def __init__(self, **counts: int) -> None:
         self.version = 0
         self.counts: dict[str, int] = {}
+        self.hidden: set[tuple[str, str]] = set()
         self._ids: dict[str, bytes] = {}
         for name, count in counts.items():
             self.set(name, count)
@@ -46,6 +47,10 @@ class FakeTopics:
 
     def placement(self, name: str) -> tuple[bytes, int] | None:
         return (self._ids[name], self.counts[name]) if name in self.counts else None
+
+    def may_describe(self, principal: str, client_host: str, name: str) -> bool:
+        assert client_host == "/127.0.0.1"
+        return (principal, name) not in self.hidden
 
     def partitions(self, name: str, *indexes: int) -> frozenset[TopicIdPartition]:
         return frozenset((self._ids[name], index) for index in indexes)
@@ -117,6 +122,7 @@ class ConsumerDriver:
             regex,
             assignor,
             owned,
+            f"User:{member_id}",
         )
         outcome = self.groups.consumer_heartbeat(request, self.now_ms)
         self.commit(outcome.records)

@@ -155,6 +155,18 @@ class TestTopics:
         answer = driver.heartbeat("a", 3, regex="", topics=["not-t"], owned=frozenset())
         assert driver.told(answer) == {("not-t", 0)}
 
+    def test_a_pattern_finds_what_the_member_may_know_of(
+        self, driver: ConsumerDriver, topics: FakeTopics
+    ) -> None:
+        topics.set("tt", 1)
+        topics.hidden.add(("User:a", "tt"))
+        assert driver.told(driver.join("a", regex="t+")) == {T0, T1, T2}
+        driver.join("b", regex="t+")
+        driver.heartbeat("a", 2, owned=frozenset())
+        driver.heartbeat("b", 3)
+        assert ("tt", 0) in driver.held("b")
+        assert ("tt", 0) not in driver.held("a")
+
     @pytest.mark.parametrize("regex", ["(", "(?=a)b", r"(a)\1", "a{1,100000}", "x" * 10_000])
     def test_a_pattern_that_is_not_re2(self, driver: ConsumerDriver, regex: str) -> None:
         with pytest.raises(KafkaError, match="SubscribedTopicRegex") as refused:

@@ -4,8 +4,8 @@ Behaviour: all that a member of a group of the new protocol says, and all that i
 `coordinator/consumer_groups.py`. Epoch 0 joins, -1 leaves, -2 leaves a static member's place for a
 while. The answer waits for the disk with what it rests on: no member is told of a partition that a
 crash could give to another.
-Versions: v1 subscription by a regular expression, which the broker matches; a member's id is of its
-own making, which v0 left to the broker.
+Versions: v1 subscription by a regular expression, which the broker matches with the names of topics
+that the member may DESCRIBE; a member's id is of its own making, which v0 left to the broker.
 Divergences: a regular expression is matched before the answer, so that the first answer to a member
 that joins with one has its partitions; Kafka does it beside, and they come with a later heartbeat.
 A group of classic members is not converted while it has members: docs/decisions/0005.
@@ -86,4 +86,5 @@ def _heartbeat(
         body.subscribed_topic_regex,
         body.server_assignor,
         owned,
+        request.connection.principal,
     )
