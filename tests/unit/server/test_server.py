@@ -268,6 +268,45 @@ def test_stop_waits_for_a_checkpoint_and_syncs_go_on_beside_it(run):
     run(scenario())
 
 
+def test_a_compaction_runs_beside_everything_and_is_given_up_at_a_stop(run):
+    core = Core()
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+            core.housekeeping.due = True
+            client.send(b"now a")
+            assert await client.receive() == [b"a"]
+            housekeeping = core.housekeeping
+            await one.until(lambda: housekeeping.running and housekeeping.running.thread)
+            assert housekeeping.running.thread == "ottla-cleaner"
+            client.send(b"durable b")
+            assert await client.receive() == [b"b"]
+            assert housekeeping.done == []
+            one.server.stop()
+            await one.task
+            assert housekeeping.done == [housekeeping.running]
+
+    run(scenario())
+
+
+def test_a_bug_in_a_compaction_stops_everything(run):
+    core = Core()
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+            core.housekeeping.due = True
+            client.send(b"now a")
+            await one.until(lambda: core.housekeeping.running)
+            core.housekeeping.running.error = InvariantBroken("two segments are one")
+            core.housekeeping.running.may_end.set()
+            with pytest.raises(InvariantBroken, match="two segments"):
+                await one.task
+
+    run(scenario())
+
+
 def test_a_failed_checkpoint_stops_everything(run):
     core = Core()
 
