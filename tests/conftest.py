@@ -10,11 +10,14 @@ Without Java or Maven the tests on Apache Kafka are skipped; with OTTLA_REQUIRE_
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from tests import kafka_runner
+from tests.security.brokers import KafkaListeners
+from tests.security.certificates import Authority, Pair
 
 
 def unavailable(reason: Exception) -> NoReturn:
@@ -77,9 +80,42 @@ _AUTHORIZER = {
 
 
 @pytest.fixture(scope="session")
-def kafka_authorizing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of this run."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def server_pair(authority: Authority) -> Pair:
+    return authority.issue("server")
+
+
+@pytest.fixture(scope="session")
+def client_pair(authority: Authority) -> Pair:
+    return authority.issue("alice")
+
+
+@pytest.fixture(scope="session")
+def ca(authority: Authority) -> Path:
+    return authority.ca
+
+
+@pytest.fixture(scope="session")
+def kafka_listeners(
+    tmp_path_factory: pytest.TempPathFactory, server_pair: Pair, ca: Path
+) -> KafkaListeners:
+    """The listeners with TLS and SASL of `kafka_authorizing`."""
+    return KafkaListeners(tmp_path_factory.mktemp("keystore"), server_pair, ca)
+
+
+@pytest.fixture(scope="session")
+def kafka_authorizing(
+    tmp_path_factory: pytest.TempPathFactory, kafka_listeners: KafkaListeners
+) -> Iterator[str]:
     """The address of an Apache Kafka broker with ACLs, started at first use."""
-    broker = kafka_runner.Kafka(tmp_path_factory.mktemp("kafka-acls"), properties=_AUTHORIZER)
+    broker = kafka_runner.Kafka(
+        tmp_path_factory.mktemp("kafka-acls"), properties=_AUTHORIZER | kafka_listeners.properties
+    )
     try:
         broker.start()
     except kafka_runner.KafkaUnavailable as missing:
@@ -106,28 +142,6 @@ def authorizing(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_authorizing"))
 
 
-@pytest.fixture
-def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Names that no other test uses: `unique("orders")`."""
-    numbers = itertools.count()
-    test = "".join(c if c.isalnum() else "-" for c in request.node.name)
-
-    def name(base: str) -> str:
-        return f"{base}-{next(numbers)}-{test}"
-
-    return name
-
-
-@pytest.fixture(scope="session")
-def java_worker(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The java program, and the class path with tests/clients/java compiled."""
-    from tests.clients.remote import JAVA_SOURCES
-
-    try:
-        classes = kafka_runner.compile_java(JAVA_SOURCES, tmp_path_factory.mktemp("classes"))
-        return kafka_runner.java(), classes
-    except kafka_runner.KafkaUnavailable as missing:
-        unavailable(missing)
 # Members of groups of the new protocol are to be heard of often, and never wait for a target.
 _QUICK_GROUPS_KAFKA = {
     "group.consumer.heartbeat.interval.ms": "300",
@@ -163,3 +177,25 @@ def quick_groups(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"quick_groups_{request.param}"))
 
 
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Names that no other test uses: `unique("orders")`."""
+    numbers = itertools.count()
+    test = "".join(c if c.isalnum() else "-" for c in request.node.name)
+
+    def name(base: str) -> str:
+        return f"{base}-{next(numbers)}-{test}"
+
+    return name
+
+
+@pytest.fixture(scope="session")
+def java_worker(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The java program, and the class path with tests/clients/java compiled."""
+    from tests.clients.remote import JAVA_SOURCES
+
+    try:
+        classes = kafka_runner.compile_java(JAVA_SOURCES, tmp_path_factory.mktemp("classes"))
+        return kafka_runner.java(), classes
+    except kafka_runner.KafkaUnavailable as missing:
+        unavailable(missing)

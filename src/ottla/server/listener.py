@@ -172,7 +172,7 @@ class Acceptor:
                 ssl_handshake_timeout=None if context is None else HANDSHAKE_MS_MAX / 1_000,
             )
         except OSError as error:
-            logger.info("no TLS with %s: %s", host, error)
+            logger.warning("no TLS with %s: %s", host, error)
         finally:
             if not connection.made:
                 connected.close()
