@@ -5,48 +5,20 @@ Ottla's answer, or time is up.
 """
 
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from ottla.wire.message import Message, Structure
 from ottla.wire.messages import alter_configs as replacing
 from ottla.wire.messages import incremental_alter_configs as incremental
-from ottla.wire.messages.alter_replica_log_dirs import (
-    AlterReplicaLogDir,
-    AlterReplicaLogDirsRequest,
-    AlterReplicaLogDirTopic,
-)
-from ottla.wire.messages.create_partitions import (
-    CreatePartitionsAssignment,
-    CreatePartitionsRequest,
-    CreatePartitionsTopic,
-)
 from ottla.wire.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
     CreatableTopicConfig,
     CreateTopicsRequest,
 )
-from ottla.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from ottla.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
-from ottla.wire.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
-from ottla.wire.messages.describe_quorum import (
-    DescribeQuorumRequest,
-    RequestedPartition,
-    RequestedTopic,
-)
-from ottla.wire.messages.describe_topic_partitions import (
-    Cursor,
-    DescribeTopicPartitionsRequest,
-    TopicRequest,
-)
-from ottla.wire.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
-from ottla.wire.messages.list_config_resources import ListConfigResourcesRequest
 from ottla.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
-from ottla.wire.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from tests.differential.comparing import differences
 from tests.differential.raw import Raw
 
