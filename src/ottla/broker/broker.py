@@ -36,6 +36,7 @@ from ottla.broker.features import FeaturesRecord
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.group_topics import GroupTopics
 from ottla.broker.housekeeping import Housekeeping
+from ottla.broker.once import name_once
 from ottla.broker.quotas import QuotaRecord, Quotas
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
@@ -206,6 +207,7 @@ class Broker:
             return
         api = API[header.api_key]
         body, _ = api.request.decode(frame, position, header.api_version)
+        name_once(header.api_key, body)
         request = Request(self, connection, header, body, send)
         request.size_bytes = len(frame)
         began_ns = self.clock.monotonic_ns()

@@ -92,6 +92,7 @@ class Catalog:
         self._store = store
         self._rng = rng
         self._by_name: dict[str, Topic] = {}
+        self._by_collision: dict[str, str] = {}  # a topic's name, by what must differ too
         self._by_id: dict[UUID, Topic] = {}
 
     def topic(self, name: str) -> Topic | None:
@@ -139,13 +140,12 @@ class Catalog:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"Creation of internal topic {name} is prohibited."
             )
-        collision = _collision(name)
-        for other in self._by_name:
-            if _collision(other) == collision:
-                raise KafkaError(
-                    ErrorCode.INVALID_TOPIC_EXCEPTION,
-                    f"Topic '{name}' collides with existing topic: {other}",
-                )
+        other = self._by_collision.get(_collision(name))
+        if other is not None:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION,
+                f"Topic '{name}' collides with existing topic: {other}",
+            )
         check_topic_configs(configs)
 
     def create(
@@ -191,6 +191,7 @@ class Catalog:
             self.version += 1
             topic = self._by_id.pop(UUID(bytes=record.topic_id))
             del self._by_name[topic.name]
+            del self._by_collision[_collision(topic.name)]
             self._store.drop_partitions(topic.topic_id)
 
     def _apply_topic(self, record: TopicRecord) -> None:
@@ -201,6 +202,7 @@ class Catalog:
         if topic is None:
             topic = Topic(record.name, topic_id, record.configs, partitions)
             self._by_name[record.name] = self._by_id[topic_id] = topic
+            self._by_collision[_collision(record.name)] = record.name
         topic.configs, topic.partitions = record.configs, partitions
         self._configure(topic)
 

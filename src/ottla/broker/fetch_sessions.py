@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ottla.ports.errors import ErrorCode, KafkaError
-from ottla.ports.limits import FETCH_SESSIONS_MAX
+from ottla.ports.limits import FETCH_SESSION_PARTITIONS_MAX, FETCH_SESSIONS_MAX
 
 FINAL_EPOCH = -1  # a full fetch that closes the session
 INITIAL_EPOCH = 0  # a full fetch that opens one
@@ -52,13 +52,21 @@ class FetchSessions:
         self._last_id = self._last_id % _EPOCH_MAX + 1
         while self._last_id in self._sessions:
             self._last_id = self._last_id % _EPOCH_MAX + 1
-        if len(self._sessions) >= FETCH_SESSIONS_MAX:
-            self._sessions.popitem(last=False)
         session = FetchSession(
             self._last_id, 1, {(one.topic, one.index): one for one in partitions}
         )
         self._sessions[session.id] = session
+        self._make_room()
         return session
+
+    def _make_room(self) -> None:
+        """Let go of the sessions that were used longest ago, but of the newest never."""
+        held = sum(len(session.partitions) for session in self._sessions.values())
+        while len(self._sessions) > 1 and (
+            len(self._sessions) > FETCH_SESSIONS_MAX or held > FETCH_SESSION_PARTITIONS_MAX
+        ):
+            _, oldest = self._sessions.popitem(last=False)
+            held -= len(oldest.partitions)
 
     def close(self, session_id: int) -> None:
         self._sessions.pop(session_id, None)

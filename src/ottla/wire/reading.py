@@ -15,6 +15,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from ottla.ports.errors import ProtocolError
+from ottla.ports.limits import TAGGED_FIELDS_MAX
 from ottla.wire.message import Budget
 
 T = TypeVar("T")
@@ -263,10 +264,10 @@ def read_nullable(
 
 
 def read_tag_count(buffer: memoryview, position: int, budget: Budget) -> tuple[int, int]:
-    """The number of tagged fields, charged to the budget."""
+    """The number of tagged fields, few and charged to the budget."""
     count, position = read_uvarint(buffer, position)
     budget[0] -= count
-    if budget[0] < 0:
+    if budget[0] < 0 or count > TAGGED_FIELDS_MAX:
         raise ProtocolError(f"{count} tagged fields")
     return count, position
 

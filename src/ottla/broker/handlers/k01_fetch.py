@@ -87,19 +87,23 @@ class _Fetch:
             self._incremental = True
             self._update(self._session, asked)
             self._wanted = list(self._session.partitions.values())
+        # A fetch may wait: what it holds meanwhile is what the broker has, not what was sent.
+        body.topics, body.forgotten_topics_data = [], []
 
     def _asked(self) -> list[FetchedPartition]:
-        return [
-            FetchedPartition(
-                self._key(topic),
-                one.partition,
-                one.fetch_offset,
-                one.partition_max_bytes,
-                one.current_leader_epoch,
-            )
-            for topic in self._request.body.topics
-            for one in topic.partitions
-        ]
+        """What is asked for; of a partition that is named twice, the last counts, as in Kafka."""
+        asked = {}
+        for topic in self._request.body.topics:
+            key = self._key(topic)
+            for one in topic.partitions:
+                asked[key, one.partition] = FetchedPartition(
+                    key,
+                    one.partition,
+                    one.fetch_offset,
+                    one.partition_max_bytes,
+                    one.current_leader_epoch,
+                )
+        return list(asked.values())
 
     def _key(self, topic: object) -> TopicKey:
         key: TopicKey = topic.topic_id if self._by_id else topic.topic  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from ottla.broker.catalog import TopicRecord
 from ottla.broker.registry import api
 from ottla.broker.topic_configs import TOPIC_CONFIGS
 from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.limits import REQUEST_PARTITIONS_MAX
 from ottla.wire.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
@@ -37,9 +38,15 @@ _QUOTA_VERSION = 6
 def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
     body = request.body
     named = Counter(topic.name for topic in body.topics)
+    too_many = sum(_asked_for(broker, topic) for topic in body.topics) > REQUEST_PARTITIONS_MAX
     results = []
     for topic in {one.name: one for one in body.topics}.values():
         try:
+            if too_many:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION,
+                    "Excessively large number of partitions per request.",
+                )
             if named[topic.name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             results.append(_create(broker, request, topic))
@@ -50,6 +57,13 @@ def handle(broker: "Broker", request: "Request[CreateTopicsRequest]") -> None:
                 )
             )
     request.respond(CreateTopicsResponse(topics=results))
+
+
+def _asked_for(broker: "Broker", topic: CreatableTopic) -> int:
+    if topic.assignments:
+        return len(topic.assignments)
+    default = topic.num_partitions == _DEFAULT
+    return max(broker.config.num_partitions if default else topic.num_partitions, 0)
 
 
 def _create(
