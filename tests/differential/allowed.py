@@ -103,12 +103,6 @@ ALLOWED = [
     ),
     Allowed(
         "Metadata",
-        r"topics\[\]\.error_code",
-        "a name that no topic can have: Kafka says so, to Ottla it is unknown like any other",
-        _both({"UNKNOWN_TOPIC_OR_PARTITION"}, {"INVALID_TOPIC_EXCEPTION"}),
-    ),
-    Allowed(
-        "Metadata",
         "",
         "a topic id before version 12: Kafka refuses the request, Ottla that topic",
         _whole("cluster_id", None),

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from ottla.broker.access import NOT_ASKED_FOR
 from ottla.broker.authorizer import Operation, ResourceType
-from ottla.broker.catalog import INTERNAL_TOPICS
+from ottla.broker.catalog import INTERNAL_TOPICS, check_topic_name
 from ottla.broker.registry import api
 from ottla.log.segment import LEADER_EPOCH
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -111,8 +111,16 @@ def _find(
             return _absent(request, name, error.code)
         topic = broker.catalog.topic(name)
     if topic is None:
-        return _absent(request, name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return _absent(request, name, _why_absent(name))
     return _describe(broker, request, topic)
+
+
+def _why_absent(name: str) -> ErrorCode:
+    try:
+        check_topic_name(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def _absent(
