@@ -76,6 +76,16 @@ def test_one_that_its_coordinator_knows_is_ended_by_its_id(
     )
 
 
+def test_with_force_an_open_one_is_ended_in_one_partition(
+    cli: Cli, topic: str, name: str, open_transaction: Producer
+) -> None:
+    command = ("transactions", "abort", f"{topic}:0", "--start-offset", "0", "--force")
+    done = cli(*command, "--yes", "-o", "json")
+    assert done.json["aborted"] == {"topic": topic, "partition": 0}
+    cli("produce", topic, "-p", "0", answer="behind it\n")
+    assert cli("consume", topic, "-e").out == "behind it\n"
+
+
 def test_what_is_not_there(cli: Cli, topic: str, name: str) -> None:
     assert "TRANSACTIONAL_ID_NOT_FOUND" in cli("transactions", "describe", name, code=3).err
     assert "UNKNOWN_TOPIC_OR_PARTITION" in (

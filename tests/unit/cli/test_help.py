@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from typer.main import get_command
@@ -20,6 +21,7 @@ def commands() -> Iterator[tuple[str, ...]]:
             yield from ((name, each) for each in inner)
 
 
+@cache
 def shown(*arguments: str) -> str:
     done = CliRunner().invoke(app, [*arguments, "--help"], prog_name="ottla", env={"COLUMNS": "80"})
     assert done.exit_code == 0
