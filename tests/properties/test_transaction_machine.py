@@ -36,7 +36,7 @@ from ottla.coordinator.records import (
 )
 from ottla.coordinator.transaction_states import TransactionState
 from ottla.coordinator.transactions import TransactionCoordinator
-from tests.properties.transactions_book import OK, Book, Partition, Producer
+from tests.properties.transactions_book import NEVER, OK, Book, Partition, Producer
 
 NAMES = ["x", "y"]
 PARTITIONS: list[Partition] = [("t", 0), ("t", 1), ("u", 0)]
@@ -183,11 +183,30 @@ class TransactionMachine(RuleBasedStateMachine):
         name=st.sampled_from(NAMES),
         again=st.sampled_from([False, False, True]),
         timeout=st.sampled_from([60_000] * 8 + [900_000, 900_001, 0]),
+        two_phase=st.sampled_from([False, False, False, True]),
+        keep=st.booleans(),
     )
-    def init(self, data: st.DataObject, name: str, again: bool, timeout: int) -> None:
+    def init(
+        self,
+        data: st.DataObject,
+        name: str,
+        again: bool,
+        timeout: int,
+        two_phase: bool,
+        keep: bool,
+    ) -> None:
         given = self.identity(data, name) if again else None
-        outcome = self.coordinator.init_producer_id(name, timeout, *(given or (-1, -1)), self.clock)
-        error, producer = self.book.init(name, given, timeout, self.clock)
+        outcome = self.coordinator.init_producer_id(
+            name,
+            timeout,
+            *(given or (-1, -1)),
+            self.clock,
+            two_phase=two_phase,
+            keep_prepared=keep,
+        )
+        error, producer = self.book.init(
+            name, given, timeout, self.clock, two_phase=two_phase, keep=keep
+        )
         assert outcome.reply == (error, *producer)
         self.commit([*outcome.records])
         if error == OK:
@@ -393,6 +412,7 @@ class TransactionMachine(RuleBasedStateMachine):
         for name, entry in self.book.entries.items():
             record = records[name]
             assert (record.producer_id, record.producer_epoch) == entry.now
+            assert record.identity_in_log == (entry.kept or entry.now)
             assert TransactionState(record.state).label == entry.state
             assert record.partitions == entry.partitions
             assert record.group_ids == entry.groups
@@ -406,7 +426,7 @@ class TransactionMachine(RuleBasedStateMachine):
             if written:
                 record = self.coordinator.transaction(written[-1].transaction[0])
                 assert record is not None
-                assert record.producer_id == producer_id
+                assert record.identity_in_log[0] == producer_id
                 assert place in record.partitions or place in record.group_ids
 
     @invariant()
@@ -419,15 +439,22 @@ class TransactionMachine(RuleBasedStateMachine):
             loaded.apply(record)
         assert loaded.snapshot() == snapshot
         for entry in self.book.entries.values():
-            if entry.state == "Ongoing":
+            if entry.state == "Ongoing" and entry.timeout != NEVER:
                 for coordinator in (self.coordinator, replayed, loaded):
                     deadline = coordinator.next_deadline_ms()
                     assert deadline is not None
                     assert deadline <= entry.began + entry.timeout
 
     def teardown(self) -> None:
-        """When time passes, nothing stays open."""
+        """When time passes, nothing stays open but what waits for somebody else's decision."""
         self.time_passes(900_000)
+        for name, entry in self.book.entries.items():
+            if entry.state == "Ongoing":
+                assert entry.timeout == NEVER
+                outcome = self.coordinator.end_transaction(name, *entry.now, True, 2, self.clock)
+                error, after = self.book.end_2(name, entry.now, True, self.clock)
+                assert outcome.reply == (OK, *after) == (error, *after)
+                self.commit([*outcome.records])
         for record in self.coordinator.transactions():
             assert record.state != TransactionState.ONGOING
         assert not any(self.world.open.values())

@@ -1,15 +1,16 @@
 """Transactions as the protocol describes them, in the plainest form: dicts and literal numbers.
 
-Written from the description of Kafka's protocol (KIP-98, KIP-360, KIP-588, KIP-890), not from the
-coordinator, and it imports nothing of it. Error codes are written as numbers. What a call would
-make the broker write besides its own state is left in `effects`: ("marker", partition, producer
-id, epoch, commit) and ("offsets", producer id, groups, commit).
+Written from the description of Kafka's protocol (KIP-98, KIP-360, KIP-588, KIP-890, KIP-939), not
+from the coordinator, and it imports nothing of it. Error codes are written as numbers. What a call
+would make the broker write besides its own state is left in `effects`: ("marker", partition,
+producer id, epoch, commit) and ("offsets", producer id, groups, commit).
 """
 
 from dataclasses import dataclass, field
 
 OK, UNKNOWN_EPOCH, BAD_STATE, UNMAPPED, BAD_TIMEOUT = 0, 47, 48, 49, 50
 BAD_REQUEST, FENCED, ABORTABLE = 42, 90, 120
+NEVER = 2_147_483_647  # the time-out of two-phase commit
 
 Producer = tuple[int, int]  # producer id and epoch
 Partition = tuple[str, int]
@@ -27,6 +28,7 @@ class Entry:
     groups: list[str] = field(default_factory=list)
     began: int = -1
     used: int = 0
+    kept: Producer | None = None  # who began what is open, when another is to end it
 
 
 @dataclass
@@ -50,14 +52,23 @@ class Book:
         return producer_id
 
     def init(
-        self, name: str | None, given: Producer | None, timeout: int, clock: int
+        self,
+        name: str | None,
+        given: Producer | None,
+        timeout: int,
+        clock: int,
+        *,
+        two_phase: bool = False,
+        keep: bool = False,
     ) -> tuple[int, Producer]:
         nobody = (-1, -1)
         if name is None:
             return OK, (self.fresh(), 0)
         if name == "":
             return BAD_REQUEST, nobody
-        if timeout <= 0 or timeout > 900_000:
+        if two_phase:
+            timeout = NEVER
+        elif timeout <= 0 or timeout > 900_000:
             return BAD_TIMEOUT, nobody
         if name not in self.entries:
             entry = Entry((self.fresh(), 0), None, timeout, used=clock)
@@ -69,6 +80,12 @@ class Book:
                 return OK, entry.now
             return FENCED, nobody
         bumps = 1
+        if entry.state == "Ongoing" and keep:
+            entry.kept = entry.kept or entry.now
+            self._bump(entry, 1)
+            entry.before, entry.used = None, clock
+            entry.timeout = max(timeout, entry.timeout)
+            return OK, entry.now
         if entry.state == "Ongoing":
             self._finish(entry, False, entry.now[1] + 1)
             if given is None:
@@ -87,11 +104,14 @@ class Book:
             entry.now = (producer_id, epoch + bumps)
 
     def _finish(self, entry: Entry, commit: bool, marker_epoch: int) -> None:
+        producer_id = entry.now[0]
+        if entry.kept is not None:
+            producer_id, marker_epoch = entry.kept[0], entry.kept[1] + 1
         for partition in entry.partitions:
-            self.effects.append(("marker", partition, entry.now[0], marker_epoch, commit))
+            self.effects.append(("marker", partition, producer_id, marker_epoch, commit))
         if entry.groups:
-            self.effects.append(("offsets", entry.now[0], tuple(entry.groups), commit))
-        entry.partitions, entry.groups = [], []
+            self.effects.append(("offsets", producer_id, tuple(entry.groups), commit))
+        entry.partitions, entry.groups, entry.kept = [], [], None
 
     def _who(self, name: str, producer: Producer) -> int:
         if name == "":
@@ -102,6 +122,10 @@ class Book:
             return FENCED
         return OK
 
+    def _who_adds(self, name: str, producer: Producer) -> int:
+        error = self._who(name, producer)
+        return BAD_STATE if error == OK and self.entries[name].kept else error
+
     def add(
         self,
         name: str,
@@ -110,7 +134,7 @@ class Book:
         groups: list[str],
         clock: int,
     ) -> int:
-        error = self._who(name, producer)
+        error = self._who_adds(name, producer)
         if error:
             return error
         entry = self.entries[name]
@@ -128,7 +152,7 @@ class Book:
     def produce(
         self, name: str, producer: Producer, partitions: list[Partition], version: int, clock: int
     ) -> list[int]:
-        error = self._who(name, producer)
+        error = self._who_adds(name, producer)
         if error == FENCED:
             error = UNKNOWN_EPOCH
         if error:
@@ -141,7 +165,7 @@ class Book:
         return [OK if each in inside else absent for each in partitions]
 
     def offsets(self, name: str, producer: Producer, group: str, version: int, clock: int) -> int:
-        error = self._who(name, producer)
+        error = self._who_adds(name, producer)
         if error == FENCED:
             error = UNKNOWN_EPOCH
         if error:
@@ -200,7 +224,9 @@ class Book:
         return [
             name
             for name, entry in self.entries.items()
-            if entry.state == "Ongoing" and clock - entry.began >= entry.timeout
+            if entry.state == "Ongoing"
+            and entry.timeout != NEVER
+            and clock - entry.began >= entry.timeout
         ]
 
     def time_out(self, name: str, clock: int) -> None:
