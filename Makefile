@@ -28,8 +28,8 @@ check: $(READY) ## under a minute: ruff, mypy, import-linter, tidy, unit tests
 test: check     ## everything that proves a promise, under twenty minutes
 	$(BIN)/pytest -q --durations=15 tests --ignore tests/unit
 
-bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios
-	$(BIN)/python -m bench
+bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios (TLS=1: both with TLS and SCRAM)
+	$(BIN)/python -m bench $(if $(TLS),--tls)
 
 soak: $(READY)  ## long campaigns: more kills, more examples 
 	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process tests/differential

@@ -1,6 +1,7 @@
 """Ottla beside Apache Kafka: the same client work on both in turn, several rounds, and the ratios.
 
-    python -m bench [--rounds N] [--seconds S] [--warm-up S] [--quick] [--json FILE] [WORD ...]
+    python -m bench [--rounds N] [--seconds S] [--warm-up S] [--quick] [--tls] [--json FILE]
+                    [WORD ...]
 
 WORD selects the rows whose name holds it ("transactions", "Java", "fetch", "start"). All brokers
 run for the whole time and are warmed up first: a JVM that has just been started is several times
@@ -25,7 +26,7 @@ from rich.table import Table
 from tests.kafka_runner import KafkaUnavailable
 
 from bench.brokers import KAFKA, KAFKA_FLUSH, OTTLA, Running, run, start_and_idle
-from bench.work import WORK, Figures, prepare, warm_up
+from bench.work import PLAIN_ONLY, WORK, Figures, prepare, warm_up
 
 BROKERS = (OTTLA, KAFKA, KAFKA_FLUSH)
 START = "start to first answer, memory"
@@ -47,10 +48,15 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=40.0, help="seconds for each broker (40)")
     parser.add_argument("--quick", action="store_true", help="one round of 2 s, 20 s to warm up")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--tls", action="store_true", help="TLS and SCRAM-SHA-256 on all brokers; librdkafka only"
+    )
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.warm_up = 1, 2.0, 20.0
     rows = [row for row in (START, *WORK, LOAD) if _wanted(row, options.words)]
+    if options.tls:
+        rows = [row for row in rows if row not in PLAIN_ONLY and row != START]
     if not rows:
         sys.exit("no row has such a name: " + "; ".join((START, *WORK, LOAD)))
     try:
@@ -58,7 +64,7 @@ def main() -> None:
     except KafkaUnavailable as missing:
         sys.exit(f"{missing}: the benchmark compares with Apache Kafka")
     results: Results = {}
-    _run(rows, options.rounds, options.seconds, options.warm_up, results)
+    _run(rows, options.rounds, options.seconds, options.warm_up, results, secured=options.tls)
     _print(results)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
@@ -69,7 +75,13 @@ def _wanted(row: str, words: Sequence[str]) -> bool:
 
 
 def _run(
-    rows: Sequence[str], rounds: int, seconds: float, warm_up_s: float, results: Results
+    rows: Sequence[str],
+    rounds: int,
+    seconds: float,
+    warm_up_s: float,
+    results: Results,
+    *,
+    secured: bool,
 ) -> None:
     """All rows, on all brokers in turn, round by round."""
     with tempfile.TemporaryDirectory(prefix="ottla-bench-") as directory, ExitStack() as stack:
@@ -83,7 +95,7 @@ def _run(
         if not work:
             return
         brokers = [
-            stack.enter_context(run(name, Path(directory) / str(number)))
+            stack.enter_context(run(name, Path(directory) / str(number), secured=secured))
             for number, name in enumerate(BROKERS)
         ]
         for broker in brokers:

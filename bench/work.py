@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,20 +26,23 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.kafka_runner import compile_java, java, run_class
 
 from bench.brokers import Running
+from ottla.wire.api import ApiKey
+from ottla.wire.frame import encode_request
+from ottla.wire.messages.api_versions import ApiVersionsRequest
 
 Figures = dict[str, float]
 Work = Callable[[Running, float], Figures]
 _PARTITIONS = 4
 _BATCH = 1_000
 _STREAM_RECORDS = 300_000
-_QUIET = {"log_level": 0}
+_CONNECTIONS = 1_000
 
 
 @contextmanager
 def topic_of(broker: Running, partitions: int = _PARTITIONS) -> Iterator[str]:
     """A topic for one run, deleted after it, so that no run finds what another one has left."""
     name = f"bench-{uuid.uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers} | _QUIET)
+    admin = AdminClient(broker.client)
     admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
     yield name
     admin.delete_topics([name])[name].result(30)
@@ -73,11 +77,10 @@ def _transactions(
     def one(number: int) -> None:
         producer = Producer(
             {
-                "bootstrap.servers": broker.bootstrap_servers,
                 "transactional.id": f"{topic}-{number}",
                 "linger.ms": 0,
             }
-            | _QUIET
+            | broker.client
         )
         producer.init_transactions(30)
         _transaction(producer, topic, records)  # partitions known, connections open
@@ -166,7 +169,6 @@ def _pour(
     """Produce until the time or the records are over; return records sent and seconds spent."""
     producer = Producer(
         {
-            "bootstrap.servers": broker.bootstrap_servers,
             "enable.idempotence": True,
             "batch.size": 1_000_000,
             "batch.num.messages": 100_000,
@@ -174,7 +176,7 @@ def _pour(
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 131_072,
         }
-        | _QUIET
+        | broker.client
     )
     value = os.urandom(record_bytes)
     sent = 0
@@ -197,10 +199,7 @@ def _produce_batch(producer: Producer, topic: str, value: bytes, partition: int)
 
 def produce_and_flush(broker: Running, seconds: float) -> Figures:
     """One record at a time, each waited for."""
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True, "linger.ms": 0}
-        | _QUIET
-    )
+    producer = Producer(broker.client | {"enable.idempotence": True, "linger.ms": 0})
     latencies_ms = []
     with topic_of(broker, 1) as topic:
         producer.produce(topic, b"warm")
@@ -243,7 +242,7 @@ def java_produce(*properties: str) -> Work:
 
 def end_to_end(broker: Running, seconds: float) -> Figures:
     """1,000 records a second; from before produce to after poll, in one process."""
-    common = {"bootstrap.servers": broker.bootstrap_servers} | _QUIET
+    common = broker.client
     producer = Producer(common | {"linger.ms": 0, "enable.idempotence": True})
     count = int(seconds * 1_000)
     latencies_ms: list[float] = []
@@ -295,6 +294,23 @@ def fetch(broker: Running, seconds: float) -> Figures:
     return {"MB/s": megabytes * 1.048576 / max(fetch_ms, 1) * 1e3}
 
 
+# -- connections -------------------------------------------------------------------------------
+
+
+def idle_connections(broker: Running, seconds: float) -> Figures:
+    """Memory with 1,000 clients connected that have asked for the versions and say no more."""
+    request = encode_request(ApiKey.API_VERSIONS, 0, 1, "bench", ApiVersionsRequest())
+    host, _, port = broker.bootstrap_servers.rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(_CONNECTIONS):
+            client = stack.enter_context(socket.create_connection((host, int(port)), 30))
+            client.sendall(request)
+            if not client.recv(1):
+                raise RuntimeError("the broker closed an idle connection")
+        time.sleep(1)
+        return {"MB": broker.resident_mb()}
+
+
 # -- streams -----------------------------------------------------------------------------------
 
 
@@ -334,11 +350,18 @@ WORK: Mapping[str, Work] = {
     ),
     "end to end at 1,000 records/s": end_to_end,
     "fetch 1 KB, Java client": fetch,
+    "1,000 idle connections": idle_connections,
     "streams: map": streams("stateless"),
     "streams: count": streams("count"),
     "streams: 10 s windows": streams("tumbling"),
     "streams: dedupe": streams("dedupe"),
 }
+
+
+# What needs a plain connection: Java's tools would need a file, the others a client of their own.
+PLAIN_ONLY = frozenset(
+    row for row in WORK if "Java" in row or row.startswith(("streams", "1,000 idle"))
+)
 
 
 WARM_UP: tuple[Work, ...] = (
