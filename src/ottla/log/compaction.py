@@ -12,7 +12,7 @@ ones are removed after it. What no checkpoint names a recovery removes.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ottla.log.cleaner import Cleaner, LastOfProducer, OffsetMap
@@ -133,9 +133,14 @@ class CompactionTicket:
     cleaned_offset: int = -1  # all below it is compacted; -1: it was given up
     refusal: str = ""
     cancelled: bool = False
+    _rest: Callable[[], None] = lambda: None
 
-    def run(self) -> None:
-        """Read, write, sync. What goes wrong is told in `refusal`: the old segments stay."""
+    def run(self, rest: Callable[[], None] = lambda: None) -> None:
+        """Read, write, sync. What goes wrong is told in `refusal`: the old segments stay.
+
+        `rest` is called after each batch: a thread that never waits holds up all the others.
+        """
+        self._rest = rest
         try:
             self._run()
         except (DataDamaged, ProtocolError, StorageFailed) as error:
@@ -224,6 +229,7 @@ class CompactionTicket:
                         break
                     yield header, batch
                     taken += header.size_bytes
+                    self._rest()
                 if not taken:
                     place = self.disk.describe(segment.log_path)
                     raise DataDamaged(f"{place}: no whole record batch at byte {position}")

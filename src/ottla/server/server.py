@@ -40,7 +40,13 @@ _SWEEP_S = 5.0
 _ALONE_BYTES_MAX = 16_384
 _WRITTEN_HERE_BYTES_MAX = 262_144
 _QUICK_SYNC_S = 0.001
+_BREATH_S = 0.000_05
 _DRAIN_LIMIT_S = 5.0  # how long `stop` waits for clients that do not read
+
+
+def _let_others_run() -> None:
+    """Give up the interpreter's lock: others would wait 5 ms for it each time (switchinterval)."""
+    time.sleep(_BREATH_S)
 
 
 class Server:
@@ -247,7 +253,7 @@ class Server:
             self.settle()
 
         self._cleaning = True
-        self._cleaner.submit(ticket.run, done)
+        self._cleaner.submit(lambda: ticket.run(_let_others_run), done)
 
     # -- timers -------------------------------------------------------------------------------
 

@@ -50,6 +50,10 @@ class Compaction(Ticket):
         super().__init__()
         self.may_end.clear()
 
+    def run(self, rest: Callable[[], None] = lambda: None) -> None:
+        rest()
+        super().run()
+
 
 class Housekeeping:
     """Gives out one compaction when the test says that it is due."""
