@@ -255,20 +255,24 @@ def subscriptions(
     A pattern stands for those of the topics that there are which the member may know of.
     """
     matched: dict[str, list[str]] = {}
-    found: dict[tuple[str, str, str], frozenset[str]] = {}
-    for member in members.values():
-        pattern, principal, host = seen_by = _seen_by(member)
-        if pattern and seen_by not in found:
-            if pattern not in matched:
+    shared: dict[object, frozenset[str]] = {}  # most members of a group subscribe alike
+    found: dict[str, frozenset[str]] = {}
+    for member_id, member in members.items():
+        pattern, principal, host = member.topic_regex, member.principal, member.client_host
+        alike = tuple(member.topics), *((pattern, principal, host) if pattern else ())
+        if alike not in shared:
+            if pattern and pattern not in matched:
                 matched[pattern] = list(filter(matches(pattern), topics.names()))
-            found[seen_by] = frozenset(
-                name for name in matched[pattern] if topics.may_describe(principal, host, name)
+            known = (
+                name
+                for name in matched.get(pattern, ())
+                if topics.may_describe(principal, host, name)
             )
-    return {
-        member_id: found.get(_seen_by(member), frozenset()).union(member.topics)
-        for member_id, member in members.items()
-    }
+            shared[alike] = frozenset(member.topics).union(known)
+        found[member_id] = shared[alike]
+    return found
 
 
-def _seen_by(member: ConsumerMemberRecord) -> tuple[str, str, str]:
-    return member.topic_regex, member.principal, member.client_host
+def all_names(subscribed: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """What any of the members subscribes to."""
+    return frozenset().union(*set(subscribed.values()))

@@ -29,6 +29,7 @@ from ottla.coordinator.assignors import ASSIGNORS, Partitions, Subscriber
 from ottla.coordinator.consumer_group import (
     ConsumerGroup,
     Topics,
+    all_names,
     digest,
     preferred_assignor,
     subscriptions,
@@ -240,7 +241,7 @@ class ConsumerGroups:
         moved = step.resubscribes
         if moved or group.topics_version != self._topics.version:
             names = subscriptions(step.members(), self._topics, self.matcher)
-            topics_digest = digest(frozenset().union(*names.values()), self._topics)
+            topics_digest = digest(all_names(names), self._topics)
             group.topics_version = self._topics.version
             if moved or topics_digest != group.topics_digest:
                 group_epoch += 1
@@ -267,7 +268,7 @@ class ConsumerGroups:
     def _targets(self, members: Members, before: Mapping[str, Partitions]) -> dict[str, Partitions]:
         """What the assignor makes of it."""
         names = subscriptions(members, self._topics, self.matcher)
-        placed = {name: self._topics.placement(name) for name in frozenset().union(*names.values())}
+        placed = {name: self._topics.placement(name) for name in all_names(names)}
         found = {name: placement for name, placement in placed.items() if placement is not None}
         ids = {
             names_of: frozenset(found[name][0] for name in names_of if name in found)
@@ -329,7 +330,7 @@ class ConsumerGroups:
         gone = set(member_ids)
         left = {known: member for known, member in group.members.items() if known not in gone}
         names = subscriptions(left, self._topics, self.matcher)
-        topics_digest = digest(frozenset().union(*names.values()), self._topics)
+        topics_digest = digest(all_names(names), self._topics)
         group.topics_version = self._topics.version
         return [
             *(ConsumerMemberGone(group.group_id, member_id) for member_id in member_ids),
