@@ -39,14 +39,14 @@ public class Logins {
 """
 
 
-def java_logins(directory: Path, logins: Sequence[dict[str, str]]) -> list[str]:
+def java_logins(directory: Path, logins: Sequence[dict[str, str]], *jvm_options: str) -> list[str]:
     """What comes of each: the address of the node that it found, or the error."""
     source = directory / "Logins.java"
     source.write_text(_SOURCE)
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
     ended = subprocess.run(
         [
-            *(kafka_runner.java(), *JVM_OPTIONS, quiet),
+            *(kafka_runner.java(), *JVM_OPTIONS, quiet, *jvm_options),
             *("-cp", kafka_runner.class_path(), str(source)),
         ],
         input=json.dumps(list(logins)),
