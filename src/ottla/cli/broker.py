@@ -137,10 +137,8 @@ def start(
     \b
     Examples:
       ottla broker start --data ./data
-      ottla broker start --data ./data --listen 0.0.0.0:9092 --advertise db1:9092
-      ottla broker start --data ./data --authorizer --super-user User:admin
       ottla broker start --data ./data --listen sasl_ssl://0.0.0.0:9093 --advertise db1:9093
-        --tls-cert db1.pem --tls-key db1.key --users users.txt
+        --tls-cert db1.pem --tls-key db1.key --users users.txt --authorizer --super-user User:admin
 
     \b
     Exit codes:
@@ -151,10 +149,9 @@ def start(
       4  the data directory cannot be used: in use, full, not writable, failing
       5  the data is damaged
     """
-    from ottla.server.run import Options  # here: other commands need not load the broker
 
-    def options() -> Options:
-        return Options(
+    def options(of: "type[Options]") -> "Options":
+        return of(
             data_dir=str(data),
             listen=tuple(listen or ["127.0.0.1:9092"]),
             advertise=tuple(advertise or ()),
@@ -179,17 +176,18 @@ def start(
     _run(options)
 
 
-def _run(options: "Callable[[], Options]") -> None:
+def _run(options: "Callable[[type[Options]], Options]") -> None:
     """Run it to its end; what it could not do is explained, and the exit code says which."""
+    # Imported here: other commands need not load the broker.
     from ottla.ports.errors import DataDamaged, InvariantBroken, StorageFailed
-    from ottla.server.run import explain, run
+    from ottla.server.run import Options, explain, run
 
     def report(started: "Started") -> None:
         typer.echo(_ready_line(started))
         sys.stdout.flush()  # whoever waits for this line may read it through a pipe
 
     try:
-        run(options(), report)
+        run(options(Options), report)
     except (NotUsable, DataDamaged, InvariantBroken, StorageFailed) as error:
         explanation = explain(error)
         typer.echo(explanation, err=True)
