@@ -56,4 +56,4 @@ def _describe(broker: "Broker", user: str, times_named: int) -> DescribeUserScra
         for number, mechanism in MECHANISM_IDS.items()
         if mechanism in known
     ]
-    return DescribeUserScramCredentialsResult(user=user, error_message=None, credential_infos=infos)
+    return DescribeUserScramCredentialsResult(user=user, credential_infos=infos)

@@ -1,8 +1,8 @@
 """AlterUserScramCredentials: v0 (KIP-554).
 
 Behaviour: sets and deletes credentials. The client salts and iterates the password itself, so the
-broker never sees it. Each user is altered whole or not at all, and all of a request in one frame.
-Iterations must be between 4096 and 16384, as in Kafka.
+broker never sees it. One change for each user in a request, whatever the mechanism; all of them in
+one frame. Iterations must be between 4096 and 16384, as in Kafka.
 """
 
 from collections.abc import Iterator
@@ -55,24 +55,23 @@ def handle(broker: "Broker", request: "Request[AlterUserScramCredentialsRequest]
 
 
 def _records(broker: "Broker", changes: list[Change]) -> Iterator[CredentialRecord]:
-    mechanisms = [change.mechanism for change in changes]
     for change in changes:
         mechanism = _checked(change)
-        if mechanisms.count(change.mechanism) > 1:
+        if isinstance(change, ScramCredentialDeletion):
+            if broker.credentials.find(change.name, mechanism) is None:
+                raise KafkaError(
+                    ErrorCode.RESOURCE_NOT_FOUND,
+                    "Attempt to delete a user credential that does not exist",
+                )
+            yield ScramCredentialDeleted(change.name, mechanism)
+        else:
+            salt, salted = bytes(change.salt), bytes(change.salted_password)
+            yield credential_of(change.name, mechanism, salt, change.iterations, salted)
+        if len(changes) > 1:
             raise KafkaError(
                 ErrorCode.DUPLICATE_RESOURCE,
                 "A user credential cannot be altered twice in the same request",
             )
-        if isinstance(change, ScramCredentialUpsertion):
-            salt, salted = bytes(change.salt), bytes(change.salted_password)
-            yield credential_of(change.name, mechanism, salt, change.iterations, salted)
-        elif broker.credentials.find(change.name, mechanism) is None:
-            raise KafkaError(
-                ErrorCode.RESOURCE_NOT_FOUND,
-                "Attempt to delete a user credential that does not exist",
-            )
-        else:
-            yield ScramCredentialDeleted(change.name, mechanism)
 
 
 def _checked(change: Change) -> str:
