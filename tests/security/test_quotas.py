@@ -164,6 +164,14 @@ def test_who_makes_too_many_partitions_is_refused(
     assert 0 < refused.throttle_time_ms <= 9_000
 
 
+def test_one_request_makes_a_bounded_number_of_partitions(raw: Raw, unique: Unique) -> None:
+    topics = [CreatableTopic(unique("topic"), 5_001, 1), CreatableTopic(unique("topic"), 5_000, 1)]
+    answer = raw.ask(7, CreateTopicsRequest(topics, 30_000, True))
+    assert {(one.error_code, one.error_message) for one in answer.topics} == {
+        (ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+    }
+
+
 # -- Ottla's own meters, on a clock that stands still --------------------------------------------
 
 

@@ -113,6 +113,11 @@ class Quotas:
 
     # -- what is used ---------------------------------------------------------------------------
 
+    @property
+    def any_set(self) -> bool:
+        """Whether anybody has any quota."""
+        return bool(self._set)
+
     def is_set(self, key: str) -> bool:
         """Whether anybody has a quota of this kind."""
         return key in self._set

@@ -159,6 +159,8 @@ class Request(Generic[B]):
     def _throttle(self, response_bytes: int) -> int:
         """How long the client has to wait before its next request; nothing is read until then."""
         quotas, who = self._broker.quotas, (self.connection.principal, self.client_id)
+        if not quotas.any_set:
+            return 0
         now_ms = self._broker.clock.monotonic_ms()
         wait_ms = self._mutations_wait_ms
         if self.api_key == ApiKey.PRODUCE:
