@@ -462,13 +462,12 @@ class Partition:
         """
         found, self._found = self.list_files(), None
         known = {name for segment in self.segments for name in segment.file_names()}
-        for name in sorted(found - known):
-            if is_segment_name(name):
-                self._disk.remove(f"{self.name.directory}/{name}")
-        kept = {name.partition("/")[0] for name in known}
-        for name in sorted(found - kept):
-            if is_generation_name(name):
-                self._disk.remove(f"{self.name.directory}/{name}")
+        known |= {name.partition("/")[0] for name in known}
+        for name in sorted(found - known, reverse=True):  # files before their directory
+            path = f"{self.name.directory}/{name}"
+            ours = is_segment_name(name) or is_generation_name(name)
+            if ours and self._disk.exists(path):  # else the checkpoint has removed it
+                self._disk.remove(path)
 
     def close(self) -> None:
         for segment in self.segments:
