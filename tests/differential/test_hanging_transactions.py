@@ -196,8 +196,6 @@ def test_kafkas_tool_finds_a_hanging_transaction_and_ends_it(tmp_path: Path) -> 
         assert (hanging["Topic"], hanging["Partition"]) == ("t", "0")
         assert (hanging["ProducerId"], hanging["StartOffset"]) == (str(HANGING_ID), "1")
         assert _run(bootstrap, "abort", *where, "--start-offset", "1") == []
-
-        assert _run(bootstrap, "find-hanging", *where[:2]) == []
         assert sound.end(True) is NONE
         raw.close()
         with drivers.make("confluent").consumer(bootstrap) as consumer:

@@ -391,7 +391,7 @@ def test_fencing_on_add_partitions(scene: Scene) -> None:
 def test_fencing_on_transaction_expiration(scene: Scene) -> None:
     topic, _ = scene.topics
     with (
-        scene.producer(transaction_timeout_ms=1_000) as producer,
+        scene.producer(transaction_timeout_ms=1_500) as producer,
         scene.client.consumer(scene.bootstrap) as consumer,
     ):
         producer.init_transactions()
@@ -542,13 +542,13 @@ def test_the_epoch_is_raised_after_a_record_that_timed_out(
 
 
 def _with_little_patience(scene: Scene) -> Producer:
-    """A producer that gives a record up after a second."""
+    """A producer that gives a record up soon."""
     if isinstance(scene.client, remote.RemoteDriver):
         return scene.client.producer(
             scene.bootstrap,
             transactional_id=scene.transactional_id,
-            delivery_timeout_ms=1_000,
-            request_timeout_ms=900,
+            delivery_timeout_ms=1_500,
+            request_timeout_ms=1_400,
             linger_ms=0,
         )
     from tests.clients.confluent import ConfluentProducer
@@ -557,7 +557,7 @@ def _with_little_patience(scene: Scene) -> Producer:
         {
             "bootstrap.servers": scene.bootstrap,
             "transactional.id": scene.transactional_id,
-            "message.timeout.ms": 1_000,
+            "message.timeout.ms": 1_500,
             "log_level": 0,
         }
     )

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from ottla.broker.authorizer import Operation, PatternType, Permission, ResourceType
 from ottla.broker.config import BrokerConfig
 from ottla.ports.errors import ErrorCode
 from ottla.testing.in_process import InProcessBroker
 from ottla.testing.simulated_disk import POLICIES, PowerCutPolicy, SimulatedDisk
+from ottla.wire.messages.create_acls import AclCreation, CreateAclsRequest
 from ottla.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from ottla.wire.messages.describe_transactions import DescribeTransactionsRequest
 from ottla.wire.messages.init_producer_id import InitProducerIdRequest
@@ -98,6 +100,28 @@ def test_it_is_off_by_default() -> None:
     assert empty.error_code == ErrorCode.INVALID_REQUEST
     plain = desk.ask(InitProducerIdRequest(None, 0, enable2_pc=True), 6)
     assert (plain.error_code, plain.producer_epoch) == (NONE, 0)
+
+
+def test_it_is_a_right_of_its_own() -> None:
+    config = BrokerConfig(
+        journal_allocate_bytes=0,
+        two_phase_commit=True,
+        authorizer=True,
+        super_users=("User:ANONYMOUS",),
+    )
+    broker = InProcessBroker(config=config)
+    client, alice = broker.connect(), broker.connect()
+    alice.connection.principal = "User:alice"
+    answers = []
+    for operation in (Operation.WRITE, Operation.TWO_PHASE_COMMIT):
+        kinds = (ResourceType.TRANSACTIONAL_ID, NAME, PatternType.LITERAL)
+        acl = AclCreation(*kinds, "User:alice", "*", operation, Permission.ALLOW)
+        client.request(CreateAclsRequest([acl]), 3)
+        for two_phase in (False, True):
+            request = InitProducerIdRequest(NAME, 60_000, enable2_pc=two_phase)
+            answer: Any = alice.request(request, 6)
+            answers.append(answer.error_code)
+    assert answers == [NONE, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, NONE, NONE]
 
 
 def test_to_keep_a_transaction_that_can_time_out_is_always_allowed() -> None:
