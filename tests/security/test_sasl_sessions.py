@@ -99,6 +99,25 @@ def test_plain_refuses_with_kafkas_words(message, told):
     assert client.connection.refused
 
 
+def test_brute_force_costs_the_broker_little_however_many_connections_there_are():
+    """After twenty wrong passwords in a second the next is refused unseen, whatever it is."""
+    clock = SimulatedClock()
+    broker = guarded(clock=clock)
+    for _ in range(20):
+        answer = plain(knock(broker), "alice", "wrong")
+        assert answer.error_message == "Authentication failed: Invalid username or password"
+    client = knock(broker)
+    assert plain(client, "alice", "wonderland").error_code == FAILED
+    assert client.connection.refused == "PLAIN: too many wrong passwords from 127.0.0.1"
+    elsewhere = knock(broker)
+    elsewhere.connection.client_host = "127.0.0.2"
+    assert plain(elsewhere, "alice", "wonderland").error_code == AUTHENTICATED
+    one = Scram("SCRAM-SHA-256", "alice", "wonderland")
+    assert scram(knock(broker), one).error_code == AUTHENTICATED, "there the client does the work"
+    clock.advance(1_000)
+    assert plain(knock(broker), "alice", "wonderland").error_code == AUTHENTICATED
+
+
 def test_a_mechanism_that_is_not_offered():
     client = knock(guarded(), "SCRAM-SHA-512", "SCRAM-SHA-256")
     answer = handshake(client, "PLAIN")

@@ -294,6 +294,11 @@ class TestSettingsThatAreHalfSaid:
         with pytest.raises(NotUsable, match="No such file"):
             guard("sasl_plaintext", oauth=OauthSettings(**settings))
 
+    def test_limits_that_let_nobody_in(self):
+        for settings in ({"max_reauth_ms": -1}, {"max_connections": 0}):
+            with pytest.raises(NotUsable, match="too small"):
+                guard("plaintext", **settings)
+
     def test_users_without_a_name_or_a_password(self):
         for users in ({"": "x"}, {"alice": ""}):
             with pytest.raises(NotUsable, match="a name and a password"):

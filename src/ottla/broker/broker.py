@@ -40,6 +40,7 @@ from ottla.broker.once import name_once
 from ottla.broker.quotas import QuotaRecord, Quotas
 from ottla.broker.registry import REGISTRY, Registration
 from ottla.broker.request import Connection, Request, Send
+from ottla.broker.sasl.attempts import Attempts
 from ottla.broker.sasl.authenticate import take_raw_token
 from ottla.broker.sasl.credentials import (
     CredentialRecord,
@@ -160,6 +161,7 @@ class Broker:
         )
         self.credentials = Credentials()
         self.token_verifier = token_verifier
+        self.attempts = Attempts()
         self.waiters = Waiters()
         self.fetch_sessions = FetchSessions()
         self.housekeeping = Housekeeping(self)

@@ -17,6 +17,7 @@ UNAUTHENTICATED_BYTES_MAX = 65_536  # one request before its sender is known
 HANDSHAKE_MS_MAX = 10_000  # for TLS, and then for SASL
 FRAME_MS_MAX = 60_000  # from a request's first byte to its last, while the socket is read
 FAILED_AUTHENTICATION_DELAY_MS = 100  # connection.failed.authentication.delay.ms
+WRONG_PASSWORDS_PER_SECOND_MAX = 20  # from one address; more are refused unseen
 SCRAM_ITERATIONS_MIN = 4_096
 SCRAM_ITERATIONS_MAX = 16_384
 FETCH_BYTES_MAX = 57_671_680  # fetch.max.bytes: one answer, whatever the client asks for

@@ -62,6 +62,11 @@ class Guard:
         self.certificates = self._certificates()
         for protocol in protocols:
             self.mechanisms(protocol)
+        if security.max_reauth_ms < 0 or min(self.limits.total, self.limits.per_ip) < 1:
+            raise NotUsable(
+                "a limit of connections or sessions is too small",
+                "--max-reauth-ms is at least 0, --max-connections(-per-ip) at least 1",
+            )
         for user, password in security.users.items():
             if not user or not password:
                 raise NotUsable("a user needs a name and a password", "write it as NAME=PASSWORD")

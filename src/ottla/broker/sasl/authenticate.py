@@ -43,11 +43,17 @@ def step(broker: "Broker", connection: "Connection", token: bytes) -> bytes:
     exchange = None if session is None else session.exchange
     if session is None or exchange is None:
         raise AuthenticationFailed("a token outside of an exchange")
+    host, now_ms = connection.client_host, broker.clock.monotonic_ms()
+    costly = session.mechanism == PLAIN
     try:
+        if costly and broker.attempts.too_many(host, now_ms):
+            raise AuthenticationFailed(f"too many wrong passwords from {host}")
         answer = exchange.step(token)
         if exchange.user:
             _complete(broker, connection, session, exchange)
     except AuthenticationFailed as failed:
+        if costly:
+            broker.attempts.wrong(host, now_ms)
         refuse(connection, session, f"{session.mechanism}: {failed}")
         again = "re-authentication" if session.authenticated else "authentication"
         raise AuthenticationFailed(
