@@ -13,8 +13,8 @@ One thread calls all of it. A ticket's `run` is the only part made for another.
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
 
 import msgspec
 
@@ -63,6 +63,9 @@ from ottla.coordinator.records import (
     OffsetDeleted,
     OffsetRecord,
     OffsetsEnded,
+    ProducerIdsReserved,
+    TransactionalIdExpired,
+    TransactionRecord,
 )
 from ottla.coordinator.transactions import TransactionCoordinator
 from ottla.log.partition import Partition
@@ -91,6 +94,7 @@ Parked = tuple[int, Send, Sequence[Buffer]]
 Record = (
     CatalogRecord | CoordinatorRecord | CredentialRecord | AclRecord | QuotaRecord | LogStartRecord
 )
+_TRANSACTION_RECORDS = (TransactionRecord, TransactionalIdExpired, ProducerIdsReserved)
 _CREDENTIAL_RECORDS = (ScramCredential, ScramCredentialDeleted, DecoyKey)
 _GROUP_RECORDS = (
     OffsetRecord,
@@ -175,6 +179,7 @@ class Broker:
         self._hurried_position = 0  # what is below waits for no timer to be synced
         self._deferred_until_ms: int | None = None
         self._next_expiry_ms = clock.monotonic_ms() + _PRODUCER_EXPIRY_INTERVAL_MS
+        self._applies = self._owners()
         self.recovered: Recovered = recover(self.store, self._replay, self._snapshot)
         self._begin_run()
 
@@ -212,14 +217,15 @@ class Broker:
         name_once(header.api_key, body)
         request = Request(self, connection, header, body, send)
         request.size_bytes = len(frame)
-        began_ns = self.clock.monotonic_ns()
+        began_ns = self.clock.monotonic_ns() if self.quotas.any_set else 0
         try:
             refusal = None if self.authorizer is None else registration.authorize(self, request)
             if refusal is None:
                 registration.handle(self, request)
             else:
                 request.respond(refusal)
-            request.charge_time(self.clock.monotonic_ns() - began_ns)
+            if began_ns:
+                request.charge_time(self.clock.monotonic_ns() - began_ns)
         except (ProtocolError, StorageFailed, InvariantBroken):
             raise
         except KafkaError as error:
@@ -339,20 +345,19 @@ class Broker:
         self._apply(self._decoder.decode(encoded))
 
     def _apply(self, record: Record) -> None:
-        if isinstance(record, _GROUP_RECORDS):
-            self.groups.apply(record)
-        elif isinstance(record, _CATALOG_RECORDS):
-            self.catalog.apply(record)
-        elif isinstance(record, LogStartRecord):
-            self.store.raise_log_start(record)
-        elif isinstance(record, Acl | AclDeleted):
-            self.acls.apply(record)
-        elif isinstance(record, QuotaRecord):
-            self.quotas.apply(record)
-        elif isinstance(record, _CREDENTIAL_RECORDS):
-            self.credentials.apply(record)
-        else:
-            self.transactions.apply(record)
+        self._applies[type(record)](record)
+
+    def _owners(self) -> dict[type, Callable[[Any], None]]:
+        """What applies the records of each type."""
+        return {
+            **dict.fromkeys(_TRANSACTION_RECORDS, self.transactions.apply),
+            **dict.fromkeys(_GROUP_RECORDS, self.groups.apply),
+            **dict.fromkeys(_CATALOG_RECORDS, self.catalog.apply),
+            **dict.fromkeys(_CREDENTIAL_RECORDS, self.credentials.apply),
+            **dict.fromkeys((Acl, AclDeleted), self.acls.apply),
+            QuotaRecord: self.quotas.apply,
+            LogStartRecord: self.store.raise_log_start,
+        }
 
     def _snapshot(self) -> list[bytes]:
         records: list[Record] = [

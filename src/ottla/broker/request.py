@@ -64,7 +64,7 @@ class Request(Generic[B]):
 
     __slots__ = (
         *("_amendments", "_broker", "_mutations_wait_ms", "_send"),
-        *("access", "body", "connection", "header", "size_bytes"),
+        *("body", "connection", "header", "size_bytes"),
     )
 
     def __init__(
@@ -73,12 +73,17 @@ class Request(Generic[B]):
         self.connection = connection
         self.header = header
         self.body = body
-        self.access = Access(broker.authorizer, connection.principal, connection.client_host)
         self.size_bytes = 0  # of the request's frame
-        self._amendments: list[Amend] = []
+        self._amendments: Sequence[Amend] = ()
         self._mutations_wait_ms = 0
         self._broker = broker
         self._send = send
+
+    @property
+    def access(self) -> Access:
+        """What this client may do."""
+        connection = self.connection
+        return Access(self._broker.authorizer, connection.principal, connection.client_host)
 
     @property
     def api_key(self) -> int:
@@ -103,7 +108,7 @@ class Request(Generic[B]):
 
     def amend(self, amend: Amend) -> None:
         """Have the answer changed before it is written: what a rule has refused is added there."""
-        self._amendments.append(amend)
+        self._amendments = (*self._amendments, amend)
 
     def respond(self, response: Message) -> None:
         """Answer once all that the journal holds now is durable."""
@@ -158,6 +163,8 @@ class Request(Generic[B]):
 
     def _throttle(self, response_bytes: int) -> int:
         """How long the client has to wait before its next request; nothing is read until then."""
+        if not self._broker.quotas.any_set:
+            return 0
         quotas, who = self._broker.quotas, (self.connection.principal, self.client_id)
         if not quotas.any_set:
             return 0

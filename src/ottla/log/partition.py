@@ -101,6 +101,7 @@ class Partition:
     def __init__(self, disk: Disk, name: PartitionName, segment_bytes: int | None = None) -> None:
         """`segment_bytes`: the broker's default, where it is not Kafka's."""
         self.name = name
+        self.topic_id_bytes = name.topic_id.bytes
         self.log_start_offset = 0
         self.next_offset = 0
         self.high_watermark = 0
@@ -186,13 +187,14 @@ class Partition:
     def _add(
         self, buffers: Sequence[Buffer], header: BatchHeader, base_offset: int, now_ms: int
     ) -> None:
-        invariant(
-            base_offset == self.next_offset,
-            "batches follow one another",
-            partition=self.name,
-            base_offset=base_offset,
-            next_offset=self.next_offset,
-        )
+        if base_offset != self.next_offset:
+            invariant(
+                False,
+                "batches follow one another",
+                partition=self.name,
+                base_offset=base_offset,
+                next_offset=self.next_offset,
+            )
         segment = self._segment_for(header, base_offset)
         segment.append(buffers, header, base_offset, now_ms)
         self.next_offset = base_offset + header.last_offset_delta + 1

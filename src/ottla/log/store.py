@@ -29,6 +29,7 @@ from ottla.ports.failpoints import failpoint
 BATCH, RECORD = 1, 2
 ENTRY = struct.Struct(">BI")  # kind, length of what follows
 BATCH_ENTRY = struct.Struct(">BI16siq")  # and topic id, partition, time of the append
+_BATCH_ENTRY_REST_BYTES = BATCH_ENTRY.size - ENTRY.size
 CHECKPOINT_BYTES = 134_217_728
 JOURNAL_ALLOCATE_BYTES = 8_388_608
 SEGMENT_WRITE_BYTES = 1_048_576  # so much may wait to be written to all segments together
@@ -43,9 +44,9 @@ class Frame:
 
     def add_batch(self, partition: Partition, batch: Sequence[Buffer], now_ms: int) -> None:
         """A batch that `partition` has appended."""
-        name = partition.name
-        size_bytes = BATCH_ENTRY.size - ENTRY.size + sum(map(len, batch))
-        entry = BATCH_ENTRY.pack(BATCH, size_bytes, name.topic_id.bytes, name.index, now_ms)
+        size_bytes = _BATCH_ENTRY_REST_BYTES + sum(map(len, batch))
+        topic_id = partition.topic_id_bytes
+        entry = BATCH_ENTRY.pack(BATCH, size_bytes, topic_id, partition.name.index, now_ms)
         self.entries.append(entry)
         self.entries.extend(batch)
         self.partitions.append(partition)
