@@ -166,8 +166,6 @@ class Request(Generic[B]):
         if not self._broker.quotas.any_set:
             return 0
         quotas, who = self._broker.quotas, (self.connection.principal, self.client_id)
-        if not quotas.any_set:
-            return 0
         now_ms = self._broker.clock.monotonic_ms()
         wait_ms = self._mutations_wait_ms
         if self.api_key == ApiKey.PRODUCE:
