@@ -3,8 +3,8 @@
 Retention looks at all partitions every log.retention.check.interval.ms, on the loop and some
 hundred at a time: it compares a few numbers of each and raises the starts of those that hold too
 much. Compaction takes the partition that needs it most, one at a time, as a ticket for a thread;
-with nothing to do it looks again after log.cleaner.backoff.ms. Both ask for a checkpoint: files go
-only with one.
+with nothing left to do it looks again after log.cleaner.backoff.ms. Both ask for a checkpoint in
+the end: files go only with one.
 """
 
 import logging
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INITIAL_DELAY_MS = 30_000  # log.initial.task.delay.ms
+_WAITING_BYTES_MAX = 134_217_728  # so much may wait while there is more to compact
 _AT_ONCE = 500  # partitions that retention looks at before others have their turn
 
 
@@ -38,6 +39,7 @@ class Housekeeping:
         self._cleaning_at_ms = monotonic_ms + config.cleaner_backoff_ms
         self._cleaning_due = False
         self._running: CompactionTicket | None = None
+        self._waiting_bytes = 0  # of files that compactions have made needless
 
     def next_deadline_ms(self) -> int:
         """When `on_timer` should be called next."""
@@ -81,6 +83,8 @@ class Housekeeping:
             yield from partitions
 
     def _let_files_go(self) -> None:
+        """Ask for a checkpoint, if files wait for one."""
+        self._waiting_bytes = 0
         if any(partition.has_doomed for partition in self._partitions()):
             self._broker.store.request_checkpoint()
 
@@ -97,6 +101,8 @@ class Housekeeping:
                 self._running = compaction_of(found, disk, clock.now_ms())
                 return self._running
             logger.warning("no room on the disk to compact %s", found.partition.name)
+        if self._waiting_bytes:
+            self._let_files_go()
         self._cleaning_due = False
         self._cleaning_at_ms = clock.monotonic_ms() + self._broker.config.cleaner_backoff_ms
         return None
@@ -111,7 +117,9 @@ class Housekeeping:
         if ticket.finish():
             before, after = ticket.bytes_before_and_after()
             logger.info("compacted %s: %d bytes became %d", name, before, after)
-        self._let_files_go()
+        self._waiting_bytes += sum(ticket.sizes_bytes)
+        if self._waiting_bytes >= _WAITING_BYTES_MAX:
+            self._let_files_go()
 
     def cancel(self) -> None:
         """Let a compaction that runs come to its end soon; its work is thrown away."""

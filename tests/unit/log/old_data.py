@@ -92,11 +92,14 @@ class Desk:
         answer = response.topics[0].partitions[0]
         return answer.error_code, answer.low_watermark
 
-    def records(self, *, committed: bool = False) -> list[tuple[int, str | None, str | None]]:
-        """Offset, key and value of all that a consumer from the start gets."""
+    def records(
+        self, *, committed: bool = False, start: int = 0
+    ) -> list[tuple[int, str | None, str | None]]:
+        """Offset, key and value of all that a consumer gets from `start` on."""
         found: list[tuple[int, str | None, str | None]] = []
         partition = self.partition
-        offset, end = partition.log_start_offset, partition.end_offset(committed)
+        begin = max(start, partition.log_start_offset)
+        offset, end = begin, partition.end_offset(committed)
         while offset < end:
             read = partition.read(offset, 1 << 20, committed, whole_batch=True)
             if not read.records:
@@ -106,7 +109,7 @@ class Desk:
             found += [
                 (one.offset, _text(one.key), _text(one.value))
                 for one in visible_records(read, committed=committed)
-                if one.offset >= partition.log_start_offset
+                if one.offset >= begin
             ]
         return found
 

@@ -4,6 +4,7 @@ Method: a broker in this process on a simulated disk, with a clock that the test
 segments, so that a few records are several of them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,15 +15,15 @@ from ottla.wire.messages.end_txn import EndTxnRequest
 from ottla.wire.messages.init_producer_id import InitProducerIdRequest
 from ottla.wire.records import Record, build_batch, check_crc, read_batch_header, read_records
 from ottla.wire.rewrite import read_raw_records
-from tests.unit.log.old_data import Desk
+from tests.unit.log.old_data import Desk, Pair
 
 HOUR_MS = 3_600_000
 EAGER = {"cleanup_policy": "compact", "min_cleanable_dirty_ratio": "0.01"}
 
 
-def desk_of(**configs: str) -> Desk:
+def desk_of(partitions: int = 1, **configs: str) -> Desk:
     desk = Desk()
-    desk.create(**(EAGER | configs))
+    desk.create(partitions, **(EAGER | configs))
     return desk
 
 
@@ -220,8 +221,12 @@ class Writer:
         self._producer_id, self._epoch = answer.producer_id, answer.producer_epoch
         self._sequence = 0
 
-    def write(self, pairs: list[tuple[str, str]]) -> None:
-        records = [Record(0, self._desk.clock.now_ms(), k.encode(), v.encode()) for k, v in pairs]
+    def write(self, pairs: Sequence[Pair]) -> None:
+        now_ms = self._desk.clock.now_ms()
+        records = [
+            Record(0, now_ms, (key or "").encode(), None if value is None else value.encode())
+            for key, value in pairs
+        ]
         batch = build_batch(
             records,
             producer_id=self._producer_id,
@@ -232,8 +237,11 @@ class Writer:
         assert self._desk.send(batch, self._name).error_code == 0
         self._sequence += len(pairs)
 
-    def transaction(self, pairs: list[tuple[str, str]], *, commit: bool) -> None:
+    def transaction(self, pairs: Sequence[Pair], *, commit: bool) -> None:
         self.write(pairs)
+        self.end(commit=commit)
+
+    def end(self, *, commit: bool) -> None:
         request = EndTxnRequest(
             transactional_id=self._name,
             producer_id=self._producer_id,
@@ -386,6 +394,19 @@ class TestInTheThread:
         ticket.run()
         assert "no whole record batch" in ticket.refusal
         assert not ticket.finish()
+
+
+def test_one_checkpoint_lets_the_files_of_several_compactions_go() -> None:
+    desk = desk_of(3)
+    for number in range(12):
+        for index in range(3):
+            desk.write(("k", f"v{number}"), partition=index)
+    before = len(desk.disk.operations)
+    desk.broker.advance(2_000)
+    assert [one.generation for one in desk.partitions] == [1, 1, 1]
+    renames = [one for one in desk.disk.operations[before:] if one.kind == "rename"]
+    assert len(renames) == 1
+    assert not any(one.has_doomed for one in desk.partitions)
 
 
 def test_a_partition_that_cannot_be_compacted_is_left_alone_until_a_restart() -> None:
