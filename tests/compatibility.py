@@ -27,6 +27,7 @@ SECTIONS = (
     "Every request, field by field",
     "Differences that are meant",
 )
+BROKERS = ("ottla", "kafka")
 PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 _OUTCOMES = (FAILED, SKIPPED, PASSED)  # of several, the first counts
 
@@ -76,7 +77,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _seen(item: pytest.Function, report: pytest.TestReport) -> Seen:
     params: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-    broker = str(params.pop("bootstrap", "both"))
+    (broker,) = [name for name in params if params[name] in BROKERS] or [""]
+    broker = params.pop(broker, "both")
     own = "ottla" if "ottla" in item.path.stem else ""
     client = str(params.pop("driver", "java" if "java_driver" in item.fixturenames else own))
     words = item.originalname.removeprefix("test_").replace("_", " ")

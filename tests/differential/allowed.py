@@ -80,7 +80,10 @@ ALLOWED = [
         "Produce",
         rf"{_PRODUCED}\.error_code",
         "a batch of a magic that does not exist: Kafka finds it before it looks for the topic",
-        _both({"INVALID_RECORD", "UNKNOWN_TOPIC_OR_PARTITION"}, {"CORRUPT_MESSAGE"}),
+        _both(
+            {"INVALID_RECORD", "UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID"},
+            {"CORRUPT_MESSAGE"},
+        ),
     ),
     Allowed(
         "Produce",
@@ -93,7 +96,10 @@ ALLOWED = [
         "Produce",
         rf"{_PRODUCED}\.error_code",
         _MORE_THAN_ONE_FAULT,
-        _both({"INVALID_RECORD"}, {"INVALID_TXN_STATE", "INVALID_PRODUCER_ID_MAPPING"}),
+        _both(
+            {"INVALID_RECORD"},
+            {"INVALID_TXN_STATE", "INVALID_PRODUCER_ID_MAPPING", "TRANSACTION_ABORTABLE"},
+        ),
     ),
     Allowed(
         "Produce",
@@ -136,12 +142,6 @@ ALLOWED = [
         "asked for all partitions, Kafka lists the topics, each without a result; where no leader "
         "can change, Ottla lists none",
         lambda ours, theirs: ours == [] and not any(row["partition_result"] for row in theirs),
-    ),
-    Allowed(
-        "TxnOffsetCommit",
-        r"topics\[\]\.partitions\[\]\.error_code",
-        _MORE_THAN_ONE_FAULT,
-        _both({"INVALID_REQUEST"}, {"INVALID_GROUP_ID"}),
     ),
     Allowed(
         "JoinGroup",

@@ -45,11 +45,11 @@ _MOMENTS = {"last_timestamp", "transaction_start_time_ms"}
 _IDENTITY = (
     *("topic", "name", "topic_name", "topic_id", "group_id", "transactional_id", "key", "api_key"),
     *("partition_index", "partition", "partition_id", "index", "member_id", "producer_id"),
-    *("resource_name", "user", "broker_id", "node_id", "base_offset"),
+    *("resource_name", "resource_type", "user", "broker_id", "node_id", "base_offset"),
 )
 _NOBODYS = {"", "in valid", "word"}  # names that requests ask for, and no test makes
 _NAMES = {
-    *("name", "topic", "topic_id", "partitions"),
+    *("name", "topic", "topic_name", "topic_id", "partitions"),
     *("partition_responses", "results_by_partition"),
 }
 

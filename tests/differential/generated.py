@@ -161,6 +161,7 @@ def _of(*values: Any) -> Callable[[Pools], Any]:
 
 _NOTHING = _of(None)  # the field's array stays empty
 _ONE = _of(None)  # it has one struct
+_GROUP = _named("group")
 _GROUPS = _named("group", "group", "nobody", "")
 _TRANSACTIONS = _named("id", "id", "id", "stranger", "")
 _PARTITIONS = _of(0, 0, 0, 1, 2, -1)
@@ -235,6 +236,10 @@ _OWN: Mapping[str, Mapping[str, Callable[[Pools], Any]]] = {
         "ClusterId": _of(None),
         "HighWatermark": _of((1 << 63) - 1),
         "ReplicaDirectoryId": _of(NO_ID),
+    },
+    # Kafka remembers a group for a commit that it has refused, so that each unknown one is new.
+    "OffsetCommit": {
+        "GroupId": lambda pools: pools.fresh("new") if pools.rng.random() < 0.3 else _GROUP(pools)
     },
     "ListOffsets": {"Timestamp": _of(-1, -2, -3, -4, -5, -6, -7, 0, MOMENT_MS, MOMENT_MS + 1)},
     "Metadata": {"Name": _named("a", "a", "b", "=in valid", "=")},

@@ -62,8 +62,8 @@ def test_the_answers_are_the_same(
 
 @pytest.mark.kafka
 def test_every_row_of_the_table_is_needed() -> None:
-    if len(_asked) < len(COMPARED):
-        pytest.skip("not all of the requests were sent in this run")
+    if len(_asked) < len(COMPARED) or SEED != "1":
+        pytest.skip("these are not the requests that the table is for")
     assert [row.reason for row in ALLOWED if row.reason not in USED] == []
 
 

@@ -4,8 +4,8 @@ Behaviour: makes partitions part of the transaction, and begins one if none is o
 partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, the others are then
 OPERATION_NOT_ATTEMPTED.
 Versions: v0-3 are for clients before transaction version 2; v2 knows PRODUCER_FENCED. v4-5 are
-what Kafka's brokers say to each other: several transactions, and VerifyOnly, which adds nothing;
-v5 knows TRANSACTION_ABORTABLE.
+what Kafka's brokers say to each other: several transactions, and VerifyOnly, which adds nothing and
+answers TRANSACTION_ABORTABLE for what is not there.
 Divergences: never CONCURRENT_TRANSACTIONS. v4-5 are served to any client. A late request on a
 connection that was given up is dropped, see `connection_order`.
 """
@@ -41,9 +41,7 @@ def handle(broker: "Broker", request: "Request[AddPartitionsToTxnRequest]") -> N
         results = [
             AddPartitionsToTxnResult(
                 transactional_id=transaction.transactional_id,
-                topic_results=_results(
-                    transaction.topics, _batched(broker, request.version, transaction)
-                ),
+                topic_results=_results(transaction.topics, _batched(broker, transaction)),
             )
             for transaction in request.body.transactions
         ]
@@ -82,9 +80,7 @@ def _from_client(
     return [for_old_clients(outcome.reply, request.version, fenced_since=2)] * len(partitions)
 
 
-def _batched(
-    broker: "Broker", version: int, transaction: AddPartitionsToTxnTransaction
-) -> list[ErrorCode]:
+def _batched(broker: "Broker", transaction: AddPartitionsToTxnTransaction) -> list[ErrorCode]:
     """An error code for each partition of one transaction of a v4-5 request, in order."""
     partitions = _partitions(transaction.topics)
     unknown = _unknown(broker, partitions)
@@ -96,13 +92,7 @@ def _batched(
         transaction.producer_epoch,
     )
     if transaction.verify_only:
-        errors = broker.transactions.verify_partitions(*producer, partitions)
-        if version == _BATCHED_VERSION:
-            return [
-                ErrorCode.INVALID_TXN_STATE if error is ErrorCode.TRANSACTION_ABORTABLE else error
-                for error in errors
-            ]
-        return errors
+        return broker.transactions.verify_partitions(*producer, partitions)
     outcome = broker.transactions.add_partitions(
         *producer, partitions, broker.clock.now_ms(), TRANSACTION_VERSION_2
     )

@@ -82,6 +82,8 @@ def _commit(
     body, connection_id, now_ms = request.body, request.connection.id, broker.clock.now_ms()
     connections = broker.transactions.connections
     producer = (body.transactional_id, body.producer_id, body.producer_epoch)
+    if not body.group_id:
+        return [ErrorCode.INVALID_GROUP_ID] * len(offsets)
     if request.version < _IMPLICIT_ADD_VERSION:
         connections.check(Role.OFFSETS, *producer, connection_id)
     admitted = broker.transactions.admit_offset_commit(
