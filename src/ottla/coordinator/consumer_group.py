@@ -122,9 +122,9 @@ class ConsumerGroup:
         """What the member holds; a new one is in epoch 0 and holds nothing."""
         return self._currents.get(member_id, Current())
 
-    def is_held(self, partition: TopicIdPartition) -> bool:
-        """Whether a member has the partition or is still to give it up."""
-        return partition in self._holders
+    def holder(self, partition: TopicIdPartition) -> str | None:
+        """The member that has the partition or is still to give it up."""
+        return self._holders.get(partition)
 
     def is_subscribed_to(self, topic: str, matches: Callable[[str], Callable[[str], bool]]) -> bool:
         """Whether a member consumes the topic."""
@@ -200,9 +200,9 @@ class ConsumerGroup:
 
     def _hold(self, member_id: str, current: Current) -> None:
         before = self.current(member_id)
-        for partition in (*before.assigned, *before.revoking):
+        for partition in before.held:
             del self._holders[partition]
-        for partition in (*current.assigned, *current.revoking):
+        for partition in current.held:
             invariant(
                 partition not in self._holders,
                 "a partition is held by one member",

@@ -15,7 +15,7 @@ is looked up in what is durable, so that it is free only once a record says so.
 A group's own state says how far its members are: see `ConsumerGroup.state`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -62,11 +62,14 @@ class Current(NamedTuple):
     def is_reconciled_to(self, target_epoch: int) -> bool:
         return self.state is MemberState.STABLE and self.epoch == target_epoch
 
+    @property
+    def held(self) -> Iterable[TopicIdPartition]:
+        """All that nobody else may have."""
+        return (*self.assigned, *self.revoking)
+
     def at(self, epoch: int) -> "Current":
-        """The same in this epoch."""
-        return (
-            self if epoch == self.epoch else self._replace(epoch=epoch, previous_epoch=self.epoch)
-        )
+        """The next step, in this epoch; what came before it is the epoch until now."""
+        return self._replace(epoch=epoch, previous_epoch=self.epoch)
 
     def record(self, group_id: str, member_id: str) -> ConsumerCurrentRecord:
         return ConsumerCurrentRecord(
@@ -95,28 +98,27 @@ def reconcile(
     current: Current,
     target_epoch: int,
     target: Partitions,
-    is_held: Callable[[TopicIdPartition], bool],
+    is_anothers: Callable[[TopicIdPartition], bool],
     owned: Partitions | None,
 ) -> Current:
     """The member's next step towards its target, or `current` when there is none to take.
 
-    `is_held`: somebody holds the partition, this member included. `owned`: what the member says it
-    owns; None when it did not say.
+    `is_anothers`: another member holds the partition. `owned`: what the member says it owns; None
+    when it did not say.
     """
     if current.is_reconciled_to(target_epoch):
         return current
-    if current.state is MemberState.UNREVOKED_PARTITIONS:
-        if _still_owns(owned, current.revoking):
-            return current
-        current = current.at(current.epoch + 1)
+    unrevoked = current.state is MemberState.UNREVOKED_PARTITIONS
+    if unrevoked and _still_owns(owned, current.revoking):
+        return current
     kept = {one: epoch for one, epoch in current.assigned.items() if one in target}
     lost = {one: epoch for one, epoch in current.assigned.items() if one not in target}
     if lost and _still_owns(owned, lost):
-        return current._replace(
+        return current.at(current.epoch)._replace(
             state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=lost
         )
     missing = target - kept.keys()
-    free = [one for one in missing if not is_held(one)]
+    free = [one for one in missing if not is_anothers(one)]
     waits = len(free) < len(missing)
     return current.at(target_epoch)._replace(
         state=MemberState.UNRELEASED_PARTITIONS if waits else MemberState.STABLE,

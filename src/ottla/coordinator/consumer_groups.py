@@ -41,6 +41,7 @@ from ottla.coordinator.consumer_group_records import (
     ConsumerMemberGone,
     ConsumerMemberRecord,
     ConsumerTargetRecord,
+    TopicIdPartition,
     by_topic,
 )
 from ottla.coordinator.consumer_group_states import (
@@ -139,18 +140,22 @@ class ConsumerGroups:
     # Heartbeats
 
     def heartbeat(
-        self, request: ConsumerHeartbeat, monotonic_ms: int, *, may_create: bool = True
+        self,
+        request: ConsumerHeartbeat,
+        monotonic_ms: int,
+        *,
+        is_classic: bool = False,
+        is_occupied: bool = False,
     ) -> Outcome[HeartbeatAnswer]:
         """ConsumerGroupHeartbeat. Raises KafkaError with what Kafka says.
 
-        `may_create`: no other kind of group stands in the way of one with this id.
+        `is_classic`: the id is a classic group's. `is_occupied`: and that one has members.
         """
         check_request(request, ASSIGNORS)
         group = self._groups.get(request.group_id)
         if group is None:
-            if not request.joins or not may_create:
-                why = "not found" if may_create else "is not a consumer group"
-                raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} {why}.")
+            if not request.joins or is_occupied:
+                raise _not_found(request, is_classic)
             group = ConsumerGroup(request.group_id)
         if request.member_epoch < 0:
             return self._leave(group, request)
@@ -188,7 +193,8 @@ class ConsumerGroups:
         if known is not None and not request.joins:
             check_epoch(current, request)
         if replaced is not None:
-            current = current._replace(epoch=0, previous_epoch=0)
+            assigned = dict.fromkeys(current.assigned, 0)
+            current = Current(assigned=assigned)
             if replaced.member_id == request.member_id:
                 known, replaced = replaced, None
         member = updated_member(known or replaced, request)
@@ -286,8 +292,12 @@ class ConsumerGroups:
     def _reconcile(self, step: _Step, request: ConsumerHeartbeat) -> None:
         """Step 4: the member's next step."""
         group, member_id = step.group, step.member.member_id
+
+        def is_anothers(partition: TopicIdPartition) -> bool:
+            return group.holder(partition) not in (None, member_id)
+
         step.current = reconcile(
-            step.current, step.target_epoch, step.target, group.is_held, request.owned
+            step.current, step.target_epoch, step.target, is_anothers, request.owned
         )
         if step.current != group.current(member_id):
             step.records.append(step.current.record(group.group_id, member_id))
@@ -448,6 +458,12 @@ class ConsumerGroups:
             for group_id in sorted(self._groups)
             for record in self._groups[group_id].snapshot()
         ]
+
+
+def _not_found(request: ConsumerHeartbeat, is_classic: bool) -> KafkaError:
+    what = "Group" if is_classic or request.member_epoch < 0 else "Consumer group"
+    why = "is not a consumer group" if is_classic else "not found"
+    return KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"{what} {request.group_id} {why}.")
 
 
 def _target_record(step: _Step, member_id: str, target: Partitions) -> ConsumerTargetRecord:

@@ -189,8 +189,12 @@ class GroupCoordinator:
         Raises KafkaError: what is wrong; GROUP_ID_NOT_FOUND for a classic group with members.
         """
         group = self._groups.get(request.group_id)
-        may_create = group is None or group.state is GroupState.EMPTY
-        return self.consumer.heartbeat(request, monotonic_ms, may_create=may_create)
+        return self.consumer.heartbeat(
+            request,
+            monotonic_ms,
+            is_classic=group is not None or self._offsets.has_group(request.group_id),
+            is_occupied=group is not None and group.state is not GroupState.EMPTY,
+        )
 
     # Offsets
 

@@ -1,7 +1,7 @@
 """ConsumerGroupDescribe: v0-1 (KIP-848).
 
-Behaviour: epochs, assignor and members of groups of the new protocol: what each has, and what it is
-to have. GROUP_ID_NOT_FOUND for any other group.
+Behaviour: epochs, assignor and members of groups of the new protocol: what each has, that which it
+has been asked to give up among it, and what it is to have. GROUP_ID_NOT_FOUND for any other group.
 Versions: v1 which protocol a member speaks: 1, the new one, for all.
 Divergences: none.
 """
@@ -76,7 +76,7 @@ def _described(broker: "Broker", group: ConsumerGroup) -> DescribedGroup:
                 client_host=member.client_host,
                 subscribed_topic_names=member.topics,
                 subscribed_topic_regex=member.topic_regex,
-                assignment=_assignment(broker, group.current(member_id).assigned),
+                assignment=_assignment(broker, group.current(member_id).held),
                 target_assignment=_assignment(broker, group.targets.get(member_id, ())),
                 member_type=_CONSUMER_MEMBER,
             )
