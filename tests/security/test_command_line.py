@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ottla import Broker
+from ottla.client.access import read_settings
 from tests.cli.conftest import Cli
 from tests.security.certificates import Pair
 
@@ -143,6 +144,10 @@ def test_in_by_tls_and_a_password(secured: tuple[Broker, Path]) -> None:
         cli("transactions", "list", *changed)
         cli("topics", "describe", "t", *changed)
     assert cli("consume", "t", "-e", *given).lines[-1] == "by PLAIN"
+    ca = read_settings(settings)["ssl.ca.location"]
+    url = f"sasl_ssl://alice:{PASSWORD}@{broker.bootstrap_servers}?ssl_ca={ca}"
+    for command in (("topics", "describe", "t"), ("consume", "t", "-e")):
+        cli(*command, "-b", url)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ the same everywhere. What goes wrong is told as what happened, why, and what to 
 
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ottla.client.access import Access, read_settings
-from ottla.client.errors import ClientError, Fatal, Refused, TimedOut
+from ottla.client.access import Access, access_to, read_settings
+from ottla.client.errors import ClientError, Fatal, ProducerFenced, Refused, TimedOut
 from ottla.client.types import Partition
 from ottla.ports.errors import ErrorCode
 
@@ -45,7 +46,7 @@ _OPTIONS = {
                 "-b",
                 metavar="HOST:PORT,...",
                 envvar="OTTLA_BOOTSTRAP_SERVERS",
-                help="The cluster, Ottla or Apache Kafka.",
+                help="The cluster, Ottla or Apache Kafka; or a URL: sasl_ssl://NAME:PASSWORD@HOST:PORT.",
             ),
         ],
         "127.0.0.1:9092",
@@ -103,6 +104,11 @@ _NEXT = {
 }
 
 
+_SILENT = logging.getLogger("ottla.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
 class Mistake(typer.BadParameter):
     """The command was not understood."""
 
@@ -138,11 +144,16 @@ def access_of(
     try:
         found = read_settings(client_config) if client_config is not None else {}
         found |= pairs(settings or [], "-X")
-        access = Access(bootstrap_servers, found)
+        access = access_to(bootstrap_servers, found)
         access.addresses()
     except Fatal as error:
         raise Mistake(str(error)) from error
     return access
+
+
+def settings_of(access: Access) -> dict[str, Any]:
+    """What a producer or consumer is given: librdkafka is silent, for errors are told by us."""
+    return {**access.librdkafka(), "logger": _SILENT}
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
@@ -183,9 +194,15 @@ def errors_in_three_lines() -> Iterator[None]:
     except Fatal as error:
         # What the client says for programs, after the reason, is no use on a command line.
         reason = str(error).partition(". Close it")[0]
-        broker_said = error.code > 0
+        broker_said = error.code > 0 or isinstance(error, ProducerFenced)
         what = "the cluster refused it" if broker_said else "the cluster cannot be used"
-        tell(what, reason, _next_step(error.code) or "correct the cause and run it again")
+        next_step = _next_step(error.code)
+        if isinstance(error, ProducerFenced):
+            next_step = (
+                "nothing of the transaction was written: run it again, alone under its "
+                "--transactional-id, or with a longer --transaction-timeout-ms"
+            )
+        tell(what, reason, next_step or "correct the cause and run it again")
         raise typer.Exit(EXIT_REFUSED if broker_said else EXIT_CLUSTER) from error
     except ClientError as error:
         tell("the work could not be finished", str(error), "run the command again")

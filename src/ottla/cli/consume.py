@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ottla.cli.cluster import EXIT_INTERRUPTED, Mistake, on_a_cluster
+from ottla.cli.cluster import EXIT_INTERRUPTED, Mistake, on_a_cluster, settings_of
 from ottla.cli.progress import Progress
 from ottla.cli.record_format import Formatter, formatter
 from ottla.cli.times import parse_time_ms
@@ -136,7 +136,7 @@ def consume(
         isolation=isolation.value,
         offset_reset={"beginning": "earliest", "end": "latest"}[offset] if group else "error",
         timeout_ms=access.timeout_ms,
-        config=access.settings,
+        config=settings_of(access),
     ) as consumer:
         try:
             reading.run(consumer, start, topics)

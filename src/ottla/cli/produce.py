@@ -19,6 +19,7 @@ from ottla.cli.cluster import (
     Mistake,
     on_a_cluster,
     pairs,
+    settings_of,
     tell,
 )
 from ottla.cli.output import printable
@@ -158,7 +159,7 @@ def produce(
             )
     watched = not quiet and not sys.stdin.isatty()
     progress = Progress("sent", shown=watched)
-    config = {**access.settings, "compression.type": compression.value}
+    config = {**settings_of(access), "compression.type": compression.value}
     if acks is not Acks.ALL:
         config |= {"acks": acks.value, "enable.idempotence": "false"}
     try:
@@ -166,6 +167,7 @@ def produce(
             access.bootstrap_servers,
             transactional_id=transactional_id,
             transaction_timeout_ms=transaction_timeout_ms,
+            timeout_ms=access.timeout_ms,
             config=config,
         ) as producer:
             _send_all(producer, topic, partition, reading.records(files or []), progress)
@@ -202,11 +204,13 @@ def _send_all(
 def _ended_early(
     error: BadInput | KeyboardInterrupt, records: int, transactional_id: str | None
 ) -> typer.Exit:
-    outcome = (
+    outcome = "; ".join(getattr(error, "__notes__", ())) or (
         f"the {records:,} records before it were sent"
         if transactional_id is None
         else "the transaction was aborted: nothing was written"
     )
+    if isinstance(error.__context__, KeyboardInterrupt):  # a second one, while the rest was sent
+        outcome = "what was not acknowledged is given up: it may be stored or not"
     if isinstance(error, KeyboardInterrupt):
         typer.echo(f"\nottla: interrupted; {outcome}", err=True)
         return typer.Exit(EXIT_INTERRUPTED)

@@ -1,7 +1,8 @@
 """How a cluster is reached: its addresses, and the settings that security needs.
 
 Settings have librdkafka's names (`security.protocol`, `sasl.username`, `ssl.ca.location`): one
-description serves librdkafka and the raw connections, which read from it what they need.
+description serves librdkafka and the raw connections, which read from it what they need. The
+address may be a URL with settings in it, as everywhere (`ottla.client.settings`).
 """
 
 import ssl
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ottla.client.errors import Fatal
+from ottla.client.settings import Refusals, connection
 
 DEFAULT_PORT = 9092
 PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
@@ -39,7 +41,12 @@ class Access:
         if not self.protocol.startswith("sasl"):
             return None
         named = self.settings.get("sasl.mechanism") or self.settings.get("sasl.mechanisms")
-        return (named or "PLAIN").upper()
+        return (named or "SCRAM-SHA-512").upper()
+
+    def librdkafka(self) -> dict[str, str]:
+        """The settings for librdkafka, without the addresses."""
+        chosen = {} if self.mechanism is None else {"sasl.mechanism": self.mechanism}
+        return {**self.settings, "security.protocol": self.protocol, **chosen}
 
     @property
     def username(self) -> str:
@@ -82,6 +89,17 @@ class Access:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def access_to(address: str, settings: Mapping[str, str]) -> Access:
+    """The cluster at an address or a URL; `settings` go before those in the URL. Raises Fatal."""
+    told = connection(address, {}, Refusals())
+    in_url = {
+        name: value
+        for name, value in told.items()
+        if name.startswith(("security.", "sasl.", "ssl."))
+    }
+    return Access(told["bootstrap.servers"], {**in_url, **settings})
 
 
 def read_settings(path: Path) -> dict[str, str]:

@@ -96,6 +96,6 @@ def librdkafka(access: Access) -> dict[str, Any]:
     return {
         **CONNECTION,
         "log_level": 2,
-        **access.settings,
+        **access.librdkafka(),
         "bootstrap.servers": access.bootstrap_servers,
     }

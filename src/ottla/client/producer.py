@@ -128,8 +128,13 @@ class Producer:
     def __enter__(self) -> "Producer":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.close()
+        except ClientError as second:
+            if error is None:
+                raise
+            error.add_note(str(second))
 
     def send(
         self,
@@ -300,17 +305,24 @@ class Producer:
         """Give up what is open and let go of all connections.
 
         An open transaction is left to the broker, which aborts it when a producer with the same
-        transactional.id starts, or after transaction.timeout.ms.
+        transactional.id starts, or after transaction.timeout.ms. Raises TimedOut when records
+        were not acknowledged in time: they are given up, and may have been stored or not.
         """
         if self.state is State.CLOSED:
             return
+        given_up = None
         if self.state is State.OPEN:
             self._producer.purge()
-        elif self.transactional_id is None:
-            self._producer.flush(self._timeout_s)
+        elif self.transactional_id is None and (left := self._producer.flush(self._timeout_s)):
+            said = (
+                f"{left} records were not acknowledged within {self._timeout_s} s and are given up"
+            )
+            given_up = self._in_vain("close", TimedOut(f"{said}: they may be stored or not"))
         self.state = State.CLOSED
         del self._producer  # the last reference: librdkafka's threads end here
         self._raise_failed()
+        if given_up is not None:
+            raise given_up
 
     def _allow(self, action: str) -> None:
         if self.transactional_id is None:

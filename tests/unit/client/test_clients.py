@@ -85,6 +85,24 @@ def test_a_closed_producer_is_closed(nobody: str):
         producer.send("topic", None, b"value")
 
 
+def test_records_that_are_given_up_are_told(nobody: str):
+    producer = Producer(nobody, timeout_ms=200)
+    producer.send("topic", b"key", b"value")
+    with pytest.raises(TimedOut, match=r"1 records were not acknowledged .* given up"):
+        producer.close()
+
+
+def test_the_block_s_own_error_comes_first(nobody: str):
+    def work() -> None:
+        with Producer(nobody, timeout_ms=200) as producer:
+            producer.send("topic", b"key", b"value")
+            raise KeyError
+
+    with pytest.raises(KeyError) as raised:
+        work()
+    assert "given up" in raised.value.__notes__[0]
+
+
 def test_a_closed_consumer_is_closed(nobody: str):
     consumer = Consumer(nobody, "group")
     consumer.close()
