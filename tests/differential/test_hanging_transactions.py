@@ -95,6 +95,21 @@ def test_a_marker_by_hand_gets_the_same_answer(raw: Raw, topic: str) -> None:
     assert producer.produce(0, epoch=4) == (NONE, 4)
 
 
+def test_a_marker_of_a_producer_that_was_never_there(raw: Raw, topic: str) -> None:
+    stranger = RawProducer(raw, None, topic)
+    for producer_id, epoch, coordinator_epoch, expected in (
+        (-1, 0, 0, ErrorCode.UNKNOWN_SERVER_ERROR),
+        (10**12, -1, 0, ErrorCode.UNKNOWN_SERVER_ERROR),
+        (10**12, -7, 0, INVALID_EPOCH),
+        (10**12, 0, -5, COORDINATOR_FENCED),
+        (10**12, 0, -1, NONE),
+        (10**12, 0, -2, COORDINATOR_FENCED),
+    ):
+        stranger.producer_id = producer_id
+        answer = _mark(raw, stranger, topic, epoch, coordinator_epoch, 0)
+        assert answer[topic, 0] is expected
+
+
 def test_transactions_are_listed_by_the_same_filters(raw: Raw, topic: str, unique: Unique) -> None:
     names = [unique(name) for name in ("apple", "pear")]
     producers = [RawProducer(raw, name, topic) for name in names]

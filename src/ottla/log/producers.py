@@ -139,9 +139,7 @@ class ProducerState:
         is above the producer's, or equal to it with no transaction open: a retry (KAFKA-19999).
         TRANSACTION_COORDINATOR_FENCED: a later coordinator has written a marker already.
         """
-        entry = self.entries.get(producer_id)
-        if entry is None:
-            return
+        entry = self.entries.get(producer_id) or ProducerEntry(producer_id, NO_EPOCH)
         retry = entry.transaction_first_offset is None
         if epoch < entry.epoch or (epoch == entry.epoch and version >= 2 and not retry):
             raise KafkaError(

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ottla.broker.authorizer import Operation, PatternType, Permission, ResourceType
 from ottla.broker.config import BrokerConfig
@@ -216,6 +217,25 @@ def test_an_instance_that_keeps_nothing_aborts() -> None:
     assert desk.outcome() == ABORTED
 
 
+def test_a_marker_by_hand_knows_both_producer_ids() -> None:
+    desk = TwoPhaseDesk()
+    producer_id, _ = desk.started()
+    record = desk.broker.core.transactions.transaction(NAME)
+    assert record is not None
+    last = (producer_id, 32_766)
+    desk.broker.core.commit([replace(record, producer_epoch=last[1])])
+    for index in (0, 1):
+        assert produce_error(desk.ask(produce(last, partition=index), 12)) == NONE
+    successor, ongoing = desk.take_over()
+    assert ongoing == last
+    assert successor == (producer_id + 1, 0)
+    assert write(desk, successor[0], 1) == [ErrorCode.INVALID_PRODUCER_EPOCH]
+    assert write(desk, *last) == [NONE]
+    assert desk.outcome() == ABORTED
+    ended = desk.ask(end(successor, commit=False), 5)
+    assert (ended.error_code, ended.producer_epoch) == (NONE, 1)
+
+
 def test_an_administrator_terminates_it() -> None:
     """Admin.forceTerminateTransaction is an InitProducerId of an older version."""
     desk = TwoPhaseDesk()
@@ -232,7 +252,7 @@ def test_tools_see_the_identity_that_is_in_the_log() -> None:
     (state,) = desk.ask(DescribeTransactionsRequest([NAME]), 0).transaction_states
     assert (state.producer_id, state.producer_epoch) == prepared
     assert (state.transaction_state, state.transaction_timeout_ms) == ("Ongoing", NEVER_MS)
-    # And by it, it can be aborted by hand.
+    # And by it, it can be aborted by hand, as the identity of whoever is to end it says too.
     assert write(desk, *successor) == [NONE]
     assert desk.outcome() == ABORTED
     assert desk.ask(end(successor), 5).error_code == ErrorCode.INVALID_TXN_STATE

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING
 from ottla.broker.registry import api
 from ottla.coordinator.records import TransactionRecord
 from ottla.coordinator.transaction_states import TRANSACTION_VERSION_2, TransactionState
-from ottla.coordinator.transaction_steps import TopicPartition
+from ottla.coordinator.transaction_steps import (
+    NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID,
+    TopicPartition,
+)
 from ottla.log.partition import Partition
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.write_txn_markers import (
@@ -41,8 +45,9 @@ Errors = dict[TopicPartition, ErrorCode]
 @api(27, 1, 2)
 def handle(broker: "Broker", request: "Request[WriteTxnMarkersRequest]") -> None:
     by_producer = {
-        record.identity_in_log[0]: record.transactional_id
+        producer_id: record.transactional_id
         for record in broker.transactions.transactions()
+        for producer_id in (record.producer_id, record.kept_producer_id)
     }
     errors: dict[int, Errors] = {}
     for marker in request.body.markers:
@@ -116,6 +121,8 @@ def _is_open_everywhere(
     Raises KafkaError when the marker may not be written there.
     """
     producer_id, epoch = marker.producer_id, marker.producer_epoch
+    if producer_id == NO_PRODUCER_ID or epoch == NO_PRODUCER_EPOCH:
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)  # as Kafka says to a marker of nobody
     partition.producers.check_marker(
         producer_id,
         epoch,
@@ -129,7 +136,9 @@ def _is_open_everywhere(
     is_open_everywhere = (
         record.state == TransactionState.ONGOING and is_open_here and where in record.partitions
     )
-    if epoch > record.identity_in_log[1] + is_open_everywhere:
+    is_current = producer_id == record.producer_id
+    given = record.producer_epoch if is_current else record.kept_producer_epoch
+    if epoch > given + is_open_everywhere:
         raise KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH)
     if is_open_everywhere and marker.transaction_result:
         raise KafkaError(ErrorCode.INVALID_TXN_STATE)
