@@ -12,6 +12,8 @@ from ottla.ports.clock import SimulatedClock
 from ottla.ports.errors import ProtocolError
 from ottla.wire.api import API, ApiKey
 from ottla.wire.messages.api_versions import ApiVersionsRequest
+from ottla.wire.messages.describe_cluster import DescribeClusterRequest
+from ottla.wire.messages.find_coordinator import FindCoordinatorRequest
 from ottla.wire.messages.metadata import MetadataRequest
 from tests.security.speaking import (
     AUTHENTICATED,
@@ -124,6 +126,17 @@ def test_a_mechanism_that_is_not_offered():
     assert answer.error_code == UNSUPPORTED
     assert answer.mechanisms == ["SCRAM-SHA-512", "SCRAM-SHA-256"]
     assert client.connection.refused
+
+
+def test_each_listener_tells_its_own_address():
+    client = guarded().connect()
+    client.connection.advertised = ("db1.example", 9093)
+    (node,) = client.request(MetadataRequest(topics=[]), 12).brokers
+    assert (node.host, node.port) == ("db1.example", 9093)
+    (node,) = client.request(DescribeClusterRequest(), 1).brokers
+    assert (node.host, node.port) == ("db1.example", 9093)
+    (found,) = client.request(FindCoordinatorRequest(coordinator_keys=["group"]), 4).coordinators
+    assert (found.host, found.port) == ("db1.example", 9093)
 
 
 def test_sasl_where_there_is_none():

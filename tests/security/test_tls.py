@@ -1,6 +1,7 @@
 """TLS: versions, names in certificates, files that change; and listeners that are half set up."""
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -184,6 +185,31 @@ def test_certificates_are_renewed_while_it_runs(run, tmp_path, authority, server
             assert (await subject(one))[0] == "CN=renewed"
 
     run(scenario())
+
+
+def test_sighup_renews_certificates(tmp_path, authority, server_pair, ca):
+    """The process that gets it goes on, and shows its new certificate."""
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+
+    def use(pair):
+        certificate.write_bytes(pair.certificate.read_bytes())
+        key.write_bytes(pair.key.read_bytes())
+
+    def subject():
+        with (
+            socket.create_connection((broker.host, broker.port), timeout=30) as plain,
+            trusting(ca).wrap_socket(plain, server_hostname=broker.host) as secured,
+        ):
+            return subject_of(secured.getpeercert(binary_form=True))
+
+    use(server_pair)
+    options = {"security_protocol": "ssl", "tls_cert": certificate, "tls_key": key}
+    with ottla.Broker(tmp_path / "data", **options) as broker:
+        assert subject() == "CN=server"
+        use(authority.issue("next"))
+        os.kill(broker.pid, signal.SIGHUP)
+        while subject() != "CN=next":
+            assert broker.running
 
 
 NAMES = [
