@@ -7,6 +7,8 @@ import pytest
 from ottla.ports.errors import ErrorCode
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.wire.messages.api_versions import ApiVersionsRequest
+from ottla.wire.messages.consumer_group_describe import ConsumerGroupDescribeRequest
+from ottla.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from ottla.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from ottla.wire.messages.create_topics import (
     CreatableReplicaAssignment,
@@ -181,6 +183,18 @@ class TestFeatures:
     def test_level_0_means_not_in_use(self, client: InProcessClient) -> None:
         self.update(client, "transaction.version", 0, SAFE_DOWNGRADE)
         assert "transaction.version" not in self.finalized(client)[0]
+
+    def test_without_group_version_there_are_no_groups_of_the_new_protocol(
+        self, client: InProcessClient
+    ) -> None:
+        heartbeat = ConsumerGroupHeartbeatRequest("g", "m", 0, rebalance_timeout_ms=1_000)
+        heartbeat.subscribed_topic_names, heartbeat.topic_partitions = ["t"], []
+        for level, kind, code in ((0, SAFE_DOWNGRADE, 35), (1, UPGRADE, 0)):
+            self.update(client, "group.version", level, kind)
+            assert ("group.version" in self.finalized(client)[0]) is (level > 0)
+            beaten: Any = client.request(heartbeat, 0)
+            described: Any = client.request(ConsumerGroupDescribeRequest(["g"]), 0)
+            assert (beaten.error_code, described.groups[0].error_code) == (code, code)
 
     def test_nothing_is_changed_by_a_look_or_to_the_same_level(
         self, client: InProcessClient

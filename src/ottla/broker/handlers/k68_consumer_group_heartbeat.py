@@ -4,6 +4,7 @@ Behaviour: all that a member of a group of the new protocol says, and all that i
 `coordinator/consumer_groups.py`. Epoch 0 joins, -1 leaves, -2 leaves a static member's place for a
 while. The answer waits for the disk with what it rests on: no member is told of a partition that a
 crash could give to another.
+While the feature group.version is at level 0 there are no such groups: UNSUPPORTED_VERSION.
 Versions: v1 subscription by a regular expression, which the broker matches with the names of topics
 that the member may DESCRIBE; a member's id is of its own making, which v0 left to the broker.
 Divergences: a regular expression is matched before the answer, so that the first answer to a member
@@ -14,9 +15,10 @@ A group of classic members is not converted while it has members: docs/decisions
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ottla.broker.features import GROUP_VERSION
 from ottla.broker.registry import api
 from ottla.coordinator.consumer_heartbeat import ConsumerHeartbeat
-from ottla.ports.errors import KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.consumer_group_heartbeat import (
     Assignment,
     ConsumerGroupHeartbeatRequest,
@@ -33,6 +35,10 @@ _OWN_ID_VERSION = 1
 
 @api(68, 0, 1)
 def handle(broker: "Broker", request: "Request[ConsumerGroupHeartbeatRequest]") -> None:
+    if not broker.catalog.features.level(GROUP_VERSION):
+        refused = ConsumerGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+        request.respond(refused)
+        return
     try:
         outcome = broker.groups.consumer_heartbeat(
             _heartbeat(broker, request), broker.clock.monotonic_ms()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ottla.broker.authorizer import ResourceType
+from ottla.broker.features import GROUP_VERSION
 from ottla.broker.registry import api
 from ottla.coordinator.consumer_group import ConsumerGroup
 from ottla.coordinator.consumer_group_records import TopicIdPartition, by_topic
@@ -34,7 +35,13 @@ _CONSUMER_MEMBER = 1
 @api(69, 0, 1)
 def handle(broker: "Broker", request: "Request[ConsumerGroupDescribeRequest]") -> None:
     groups = []
+    in_use = broker.catalog.features.level(GROUP_VERSION) > 0
     for group_id in request.body.group_ids:
+        if not in_use:
+            groups.append(
+                DescribedGroup(error_code=ErrorCode.UNSUPPORTED_VERSION, group_id=group_id)
+            )
+            continue
         group = broker.groups.consumer.get(group_id)
         if group is None:
             groups.append(_unknown(broker, group_id))
