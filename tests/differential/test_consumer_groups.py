@@ -14,6 +14,7 @@ import pytest
 from ottla.client.admin import Admin, TopicSpec
 from ottla.ports.errors import ErrorCode
 from ottla.wire.messages import consumer_group_heartbeat as heartbeats
+from ottla.wire.messages import leave_group as leaves
 from ottla.wire.messages import offset_commit as commits
 from ottla.wire.messages import offset_fetch as fetches
 from ottla.wire.messages.consumer_group_describe import ConsumerGroupDescribeRequest
@@ -291,6 +292,20 @@ def test_a_group_goes_when_its_members_have(group: Group) -> None:
     assert group.commit("", -1, 0) is NONE, "an administrator's, now that nobody is there"
     assert delete() is NONE
     assert group.describe().error_code == NOT_FOUND
+
+
+def test_an_administrator_removes_members(group: Group) -> None:
+    group.beat("a", 0)
+    group.beat("b1", 0, instance_id="b")
+    leaving = [("nobody", None), ("", "none"), ("other", "b"), ("a", "b"), ("a", None), ("", "b")]
+    members = [leaves.MemberIdentity(*identity, "") for identity in leaving]
+    answer = group.raw.ask(5, leaves.LeaveGroupRequest(group.group_id, "", members))
+    fenced = ErrorCode.FENCED_INSTANCE_ID
+    assert [one.error_code for one in answer.members] == [
+        *(UNKNOWN_MEMBER, UNKNOWN_MEMBER, fenced, fenced),
+        *(NONE, NONE),
+    ]
+    assert group.describe().group_state == "Empty"
 
 
 def test_a_topic_gets_more_partitions(quick_groups: str, group: Group) -> None:

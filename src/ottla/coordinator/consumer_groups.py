@@ -58,6 +58,7 @@ from ottla.coordinator.consumer_heartbeat import (
     updated_member,
 )
 from ottla.coordinator.group import NEVER_MS
+from ottla.coordinator.membership import LeavingMember
 from ottla.coordinator.patterns import matcher
 from ottla.coordinator.records import Outcome
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -334,6 +335,26 @@ class ConsumerGroups:
                 deadlines.rebalance_ms = NEVER_MS
             return Outcome([gone.record(group.group_id, member.member_id)], answer)
         return Outcome(list(self._removed(group, [member.member_id])), answer)
+
+    def remove(
+        self, group: ConsumerGroup, leaving: Iterable[LeavingMember]
+    ) -> Outcome[list[ErrorCode]]:
+        """LeaveGroup: an administrator removes members; an error code for each, in order."""
+        errors, gone = [], []
+        for member_id, instance_id in leaving:
+            found = member_id or group.static_members.get(instance_id or "", "")
+            try:
+                if instance_id is None:
+                    member = group.member(found)
+                else:
+                    member = group.static_member(instance_id, found)
+            except KafkaError as error:
+                errors.append(error.code)
+                continue
+            errors.append(ErrorCode.NONE)
+            gone.append(member.member_id)
+        records = self._removed(group, list(dict.fromkeys(gone))) if gone else []
+        return Outcome(list(records), errors)
 
     def _removed(self, group: ConsumerGroup, member_ids: list[str]) -> list[ConsumerGroupsRecord]:
         """Records that remove members: the rest share what they had with the next heartbeat."""

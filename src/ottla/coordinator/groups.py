@@ -174,6 +174,10 @@ class GroupCoordinator:
         out = GroupOutcome([], [])
         if not group_id:
             raise KafkaError(ErrorCode.INVALID_GROUP_ID)
+        consumer = self.consumer.get(group_id)
+        if consumer is not None:
+            removed = self.consumer.remove(consumer, members)
+            return GroupOutcome(removed.records, []), removed.reply
         group = self._groups.get(group_id)
         if group is None:
             return out, [ErrorCode.UNKNOWN_MEMBER_ID for _ in members]

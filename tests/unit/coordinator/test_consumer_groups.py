@@ -4,7 +4,7 @@ import pytest
 
 from ottla.coordinator.consumer_group_records import ConsumerGroupGone
 from ottla.coordinator.group_states import GroupState
-from ottla.coordinator.membership import JoinRequest
+from ottla.coordinator.membership import JoinRequest, LeavingMember
 from ottla.coordinator.offsets import OffsetToCommit
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.messages.join_group import JoinGroupResponse
@@ -401,6 +401,28 @@ class TestGroups:
         (group,) = shared.groups.list_groups()
         assert (group.protocol_type, group.group_type) == ("consumer", "consumer")
         assert shared.groups.describe(GROUP) is None, "DescribeGroups is for classic groups"
+
+    def test_an_administrator_removes_members(self, driver: ConsumerDriver) -> None:
+        """LeaveGroup, by member id or by instance id, as Admin.removeMembersFromConsumerGroup."""
+        driver.join("a", "t")
+        driver.join("b1", "t", instance="b")
+        leaving = [
+            LeavingMember("nobody", None),
+            LeavingMember("", "none"),
+            LeavingMember("other", "b"),
+            LeavingMember("a", "b"),
+            LeavingMember("a", None),
+            LeavingMember("", "b"),
+            LeavingMember("b1", "b"),
+        ]
+        outcome, errors = driver.groups.leave(GROUP, leaving, driver.now_ms)
+        driver.commit(outcome.records)
+        assert errors == [
+            *(UNKNOWN_MEMBER, UNKNOWN_MEMBER),
+            *(ErrorCode.FENCED_INSTANCE_ID, ErrorCode.FENCED_INSTANCE_ID),
+            *(NONE, NONE, NONE),
+        ]
+        assert driver.state() == "Empty"
 
     def test_one_with_members_cannot_be_deleted(self, driver: ConsumerDriver) -> None:
         driver.join("a", "t")

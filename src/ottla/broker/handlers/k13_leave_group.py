@@ -1,7 +1,8 @@
 """LeaveGroup: v0-5.
 
 Behaviour: members leave by member id, or by instance id when an administrator removes them; the
-others join again. A member id given out and not joined with can leave too.
+others join again. A member id given out and not joined with can leave too. Members of a group of
+the new protocol can be removed so as well.
 Versions: v0-2 one member, its error at the top; v3 several, an error each; v5 reason.
 Divergences: requests parked for a removed member are answered UNKNOWN_MEMBER_ID, where Kafka
 answers its JoinGroup only.
