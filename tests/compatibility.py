@@ -77,11 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _seen(item: pytest.Function, report: pytest.TestReport) -> Seen:
     params: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-    (broker,) = [name for name in params if params[name] in BROKERS] or [""]
-    broker = params.pop(broker, "both")
-    own = "ottla" if "ottla" in item.path.stem else ""
-    client = str(params.pop("driver", "java" if "java_driver" in item.fixturenames else own))
     words = item.originalname.removeprefix("test_").replace("_", " ")
+    broker = _taken(params, BROKERS) or "both"
+    client = _taken(params, client_versions()) or _client_of(item, words)
     values = [str(getattr(value, "name", value)) for value in params.values()]
     properties = defaultdict(list)
     for name, value in report.user_properties:
@@ -95,6 +93,24 @@ def _seen(item: pytest.Function, report: pytest.TestReport) -> Seen:
         _reason(report),
         properties,
     )
+
+
+def _taken(params: dict[str, Any], known: Iterable[str]) -> str:
+    """The parameter that has one of the known values, taken out of the others."""
+    for name, value in params.items():
+        if value in known:
+            del params[name]
+            return str(value)
+    return ""
+
+
+def _client_of(item: pytest.Function, words: str) -> str:
+    """The one client of a test that is not made for several."""
+    own = {"java_driver": "java", "go_driver": "franz-go"}
+    named = {client.replace("-", " "): client for client in client_versions()}
+    found = [own[fixture] for fixture in item.fixturenames if fixture in own]
+    found += [client for name, client in named.items() if words.startswith(name)]
+    return (found or ["ottla" if "ottla" in item.path.stem else ""])[0]
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -132,7 +148,8 @@ def render(seen: Iterable[Seen]) -> str:
         "# What works with Ottla, and how it was found out",
         MARK,
         f"Each test ran on Ottla and on Apache Kafka {kafka_runner.VERSION}, with the same "
-        "assertions. **same**: passed on both. **–**: not run, for the reason in the note.",
+        "assertions. **same**: passed on both; **passed**: a test of Ottla alone; **–**: not run, for "
+        "the reason in the note.",
         f"## {SECTIONS[0]}",
         table(("client", "version"), list(client_versions().items())),
         f"## {SECTIONS[1]}",
@@ -184,7 +201,8 @@ def _cell(tests: list[Seen], notes: list[str]) -> str:
     if worst == FAILED:
         return "**fails**"
     if worst == PASSED:
-        return "same"
+        alone = tests[0].client and {test.broker for test in tests} != set(BROKERS)
+        return "passed" if alone else "same"
     skipped = [test for test in tests if test.outcome == SKIPPED]
     (reason, *_others) = [test.reason for test in skipped]
     if reason not in notes:
