@@ -98,7 +98,7 @@ def _seen(item: pytest.Function, report: pytest.TestReport) -> Seen:
 def _taken(params: dict[str, Any], known: Iterable[str]) -> str:
     """The parameter that has one of the known values, taken out of the others."""
     for name, value in params.items():
-        if value in known:
+        if isinstance(value, str) and value in known:
             del params[name]
             return str(value)
     return ""
@@ -148,8 +148,8 @@ def render(seen: Iterable[Seen]) -> str:
         "# What works with Ottla, and how it was found out",
         MARK,
         f"Each test ran on Ottla and on Apache Kafka {kafka_runner.VERSION}, with the same "
-        "assertions. **same**: passed on both; **passed**: a test of Ottla alone; **–**: not run, for "
-        "the reason in the note.",
+        "assertions. **same**: passed on both; **passed**: a test of Ottla alone; **–**: not run, "
+        "for the reason in the note.",
         f"## {SECTIONS[0]}",
         table(("client", "version"), list(client_versions().items())),
         f"## {SECTIONS[1]}",
