@@ -1,5 +1,6 @@
 """The command line in this process, on the brokers of the run: Ottla's, then Apache Kafka's."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,14 @@ class Ran:
     def table(self) -> list[list[str]]:
         """The cells of a table without its head."""
         return [line.split() for line in self.lines[1:]]
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it does: Apache Kafka's brokers learn a little later what its controller did."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
 
 
 class Cli:

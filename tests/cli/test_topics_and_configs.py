@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, eventually
 
 
 def test_a_topic_from_its_making_to_its_end(cli: Cli, unique: Callable[[str], str]) -> None:
@@ -90,17 +90,18 @@ def test_configs_are_set_and_unset(cli: Cli, topic: str) -> None:
     assert f"topic {topic}: retention.ms: 604800000 becomes 7200000" in done.err
     assert done.out == f"changed retention.ms of topic {topic}\n"
     cli("configs", "set", "topic", topic, "cleanup.policy=compact", "--yes")
-    set_now = cli("configs", "describe", "topic", topic).table
-    assert [row[:2] for row in set_now] == [
-        ["cleanup.policy", "compact"],
-        ["retention.ms", "7200000"],
-    ]
+    eventually(
+        lambda: (
+            [row[:2] for row in cli("configs", "describe", "topic", topic).table]
+            == [["cleanup.policy", "compact"], ["retention.ms", "7200000"]]
+        )
+    )
     everything = cli("configs", "describe", "topic", topic, "--all", "-o", "json").json
     assert {each["name"] for each in everything} > {"retention.bytes", "min.insync.replicas"}
     listed = cli("configs", "list", "-o", "json").json
     assert {"kind": "topic", "of": topic, "name": "cleanup.policy", "value": "compact"} in listed
     cli("configs", "unset", "topic", topic, "cleanup.policy", "retention.ms", "--yes")
-    assert "nothing was set" in cli("configs", "describe", "topic", topic).err
+    eventually(lambda: "nothing was set" in cli("configs", "describe", "topic", topic).err)
 
 
 def test_brokers_have_configs_too(cli: Cli) -> None:

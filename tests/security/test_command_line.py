@@ -7,7 +7,7 @@ import pytest
 
 from ottla import Broker
 from ottla.client.access import read_settings
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, eventually
 from tests.security.certificates import Pair
 
 PASSWORD = "canary-9f2c"
@@ -34,6 +34,7 @@ def test_acls_are_added_listed_and_removed(acl_cli: Cli, unique: Callable[[str],
     cli("acls", "add", "--principal", user, "--operation", "write", "--transactional-id", "t")
     deny = ("--deny", "--principal", user, "--operation", "alter", "--host", "10.0.0.1")
     cli("acls", "add", *deny, "--cluster")
+    eventually(lambda: len(cli("acls", "list", "--principal", user).table) == 5)
     listed = cli("acls", "list", "--principal", user, "-o", "json").json
     assert sorted(
         (each["permission"], each["operation"], each["resource"], each["pattern"], each["host"])
@@ -52,9 +53,9 @@ def test_acls_are_added_listed_and_removed(acl_cli: Cli, unique: Callable[[str],
     only = ("acls", "remove", "--principal", user, "--topic", topic, "--operation", "read")
     cli(*only, answer="n\n", code=3)
     assert f"remove: allow {user} from * to read topic {topic}" in cli(*only, "--yes").err
-    assert "there are no such rules" in cli(*only, "--yes").err
+    eventually(lambda: "there are no such rules" in cli(*only, "--yes").err)
     assert len(cli("acls", "remove", "--principal", user, "--yes").lines) == 4
-    assert "there are no such rules" in cli("acls", "list", "--principal", user).err
+    eventually(lambda: "there are no such rules" in cli("acls", "list", "--principal", user).err)
     cli("acls", "remove", "--yes", *us)
 
 
@@ -101,6 +102,7 @@ def test_users_are_added_and_removed(
     cli("users", "add", name, "-m", "SCRAM-SHA-256", "--password-file", "-", answer="other\n")
     asked = cli("users", "add", name, answer=f"{PASSWORD}\n{PASSWORD}\n")
     assert PASSWORD not in asked.out + asked.err + added.err
+    eventually(lambda: [row[0] for row in cli("users", "list").table].count(name) == 2)
     listed = [each for each in cli("users", "list", "-o", "json").json if each["user"] == name]
     assert [(each["mechanism"], each["iterations"]) for each in listed] == [
         ("SCRAM-SHA-256", 8192),
@@ -109,7 +111,7 @@ def test_users_are_added_and_removed(
     cli("users", "remove", name, answer="n\n", code=3)
     cli("users", "remove", name, "--yes")
     cli("users", "remove", name, "-m", "SCRAM-SHA-256", "-y")
-    assert name not in cli("users", "list").out
+    eventually(lambda: name not in cli("users", "list").out)
     assert "RESOURCE_NOT_FOUND" in cli("users", "remove", name, "--yes", code=3).err
     cli("users", "add", name, "--password-file", "-", answer="\n", code=2)
 

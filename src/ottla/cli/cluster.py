@@ -46,7 +46,8 @@ _OPTIONS = {
                 "-b",
                 metavar="HOST:PORT,...",
                 envvar="OTTLA_BOOTSTRAP_SERVERS",
-                help="The cluster, Ottla or Apache Kafka; or a URL: sasl_ssl://NAME:PASSWORD@HOST:PORT.",
+                help="The cluster, Ottla or Apache Kafka; or a URL: "
+                "sasl_ssl://NAME:PASSWORD@HOST:PORT.",
             ),
         ],
         "127.0.0.1:9092",

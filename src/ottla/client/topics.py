@@ -1,5 +1,6 @@
 """Topics as an administrator sees them: list, describe, make, delete, grow, purge."""
 
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from ottla.client.cluster import Cluster
-from ottla.client.errors import refused
 from ottla.client.types import Partition
 from ottla.ports.errors import ErrorCode
+
+_KNOWN_LIMIT_S = 5.0
+_RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,9 @@ def uuid_text(topic_id: UUID) -> str:
 
 
 def list_topics(cluster: Cluster) -> list[TopicListing]:
-    """All topics, by name. Raises Refused, TimedOut."""
+    """All topics, by name. Raises TimedOut."""
     found = []
     for topic in cluster.brokers.metadata(None).topics:
-        if topic.error_code != ErrorCode.NONE:
-            raise refused(f"list topic {topic.name}", topic.error_code)
         replicas = max((len(each.replica_nodes) for each in topic.partitions), default=0)
         found.append(
             TopicListing(
@@ -168,17 +169,34 @@ def create_topic(
         name, num_partitions=partitions, replication_factor=replicas, config=dict(config)
     )
     _each(cluster, "create topic {}", cluster.admin.create_topics, [wanted], operation_timeout=10)
+    _await_partitions(cluster, name, max(partitions, 1))
 
 
 def delete_topics(cluster: Cluster, names: list[str]) -> None:
     """Delete topics with all that is in them. Raises Refused, also when one is not there."""
     _each(cluster, "delete topic {}", cluster.admin.delete_topics, names, operation_timeout=10)
+    for name in names:
+        _await_partitions(cluster, name, 0)
 
 
 def add_partitions(cluster: Cluster, name: str, total: int) -> None:
     """Give a topic more partitions, `total` in all. Raises Refused."""
     wanted = [NewPartitions(name, total)]
     _each(cluster, "add partitions to topic {}", cluster.admin.create_partitions, wanted)
+    _await_partitions(cluster, name, total)
+
+
+def _await_partitions(cluster: Cluster, name: str, count: int) -> None:
+    """Wait until the brokers know of what the controller has done, but not for ever."""
+    deadline = time.monotonic() + _KNOWN_LIMIT_S
+    while time.monotonic() < deadline:
+        (topic,) = cluster.brokers.metadata([name]).topics
+        if count == 0 and topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            return
+        led = [each for each in topic.partitions if each.leader_id >= 0]
+        if count and topic.error_code == ErrorCode.NONE and len(led) >= count:
+            return
+        time.sleep(_RETRY_S)
 
 
 def delete_records(cluster: Cluster, before: Mapping[Partition, int]) -> dict[Partition, int]:
