@@ -85,10 +85,10 @@ class Catalog:
     def __init__(self, store: Store, rng: Rng, static_configs: Mapping[str, str]) -> None:
         """`static_configs`: how the broker was started, under Kafka's names."""
         self.cluster_id = ""
-        self._ran_on: str | None = None  # the boot id of the run that was not closed
         self.version = 0
         self.configs = DynamicConfigs(static_configs)
         self.features = Features(self.configs.node)
+        self._ran_on: str | None = None  # the boot id of the run that was not closed
         self._store = store
         self._rng = rng
         self._by_name: dict[str, Topic] = {}
@@ -223,9 +223,9 @@ class Catalog:
         """The records that rebuild the catalog."""
         return [
             ClusterRecord(self.cluster_id),
+            RunRecord(self._ran_on),
             *self.features.snapshot(),
             *self.configs.snapshot(),
-            RunRecord(self._ran_on),
             *(
                 TopicRecord(topic.name, topic.topic_id.bytes, len(topic.partitions), topic.configs)
                 for topic in self._by_name.values()
