@@ -22,6 +22,7 @@ def broker(server_pair, tmp_path_factory):
         tls_cert=server_pair.certificate,
         tls_key=server_pair.key,
         users={"alice": PASSWORD},
+        two_phase_commit=True,
     ) as broker:
         yield broker
 
@@ -46,6 +47,21 @@ def test_producer_consumer_and_admin(broker, alice, mechanism):
         consumer.assign({Partition(topic, 0): 0})
         ((_, (message,)),) = consumer.consume(1, 30)
         assert (message.key(), message.value()) == (b"key", b"value")
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_producer_with_two_phases(broker, alice, mechanism):
+    alice["sasl_mechanism"] = mechanism
+    name = f"two-phase-{mechanism}"
+    admin = Admin(broker.bootstrap_servers, **alice)
+    admin.create_topics([TopicSpec(name)])
+    with ottla.TwoPhaseProducer(broker.bootstrap_servers, name, **alice) as producer:
+        producer.begin()
+        producer.send(name, b"value")
+        producer.prepare()
+        producer.commit()
+    partition = Partition(name, 0)
+    assert admin.end_offsets([partition]) == {partition: 2}
 
 
 @pytest.mark.parametrize(

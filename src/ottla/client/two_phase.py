@@ -20,13 +20,15 @@ each of them can be repeated.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, Unpack
 
-from ottla.client.access import Access
+from ottla.client.access import access_to
 from ottla.client.errors import Abortable, Fatal, ProducerFenced, TimedOut, refused
 from ottla.client.raw import Brokers, Connection
+from ottla.client.settings import Security, as_url
 from ottla.client.types import Headers, Partition
 from ottla.ports.errors import ErrorCode
 from ottla.wire.message import Message
@@ -80,12 +82,15 @@ class TwoPhaseProducer:
         *,
         settings: Mapping[str, str] | None = None,
         timeout_ms: int = 30_000,
+        **security: Unpack[Security],
     ) -> None:
         """Fence the last instance, and keep what it has left open.
 
-        `settings` are librdkafka's for TLS and SASL. Each call gives up after `timeout_ms`.
+        `security` is how to be let in, as for `Producer`; `settings` are librdkafka's for the same.
+        Each call gives up after `timeout_ms`.
         """
-        self._access = Access(bootstrap_servers, settings or {}, timeout_ms)
+        access = access_to(as_url(bootstrap_servers, security), settings or {})
+        self._access = replace(access, timeout_ms=timeout_ms)
         self._transactional_id = transactional_id
         self._brokers: Brokers | None = None
         self._sequences: dict[Partition, int] = {}
