@@ -2,7 +2,8 @@
 
 The cases are those of Kafka's TransactionsTest, TransactionsWithMaxInFlightOneTest and
 AdminFenceProducersTest. Where Kafka's tests kill brokers of a cluster of three, a broker of one is
-paused (SIGSTOP) and goes on: its clients see time-outs, and late requests after that.
+paused (SIGSTOP) and goes on: its clients see time-outs, and late requests after that. Those of
+fencing are in test_transactions_fencing.py.
 
 `client` is confluent-kafka (transaction version 1) and Java's (version 2, KIP-890); where the
 version changes nothing, confluent-kafka alone.
@@ -11,84 +12,24 @@ version changes nothing, confluent-kafka alone.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import confluent_kafka
 import pytest
 
 from ottla.client.admin import Admin, TopicSpec
-from ottla.ports.errors import ErrorCode
-from tests.clients import drivers, remote
-from tests.clients.driver import ClientError, Driver, Fenced, Producer, Record
+from tests.clients import remote
+from tests.clients.confluent import ConfluentProducer
+from tests.clients.driver import ClientError, Producer, Record
 from tests.clients.reading import eventually, read, values
-from tests.differential.raw import Raw, RawProducer
+from tests.differential.scene import FENCED, PARTITIONS, Scene
 
 Unique = Callable[[str], str]
 
-PARTITIONS = 4
 IMPATIENT_S = 0.4
-FENCED = {
-    *("_FENCED", "INVALID_PRODUCER_EPOCH"),
-    *("ProducerFencedException", "InvalidProducerEpochException"),
-}
-
-
-class Scene(NamedTuple):
-    """Two topics of four partitions, and a client."""
-
-    client: Driver
-    bootstrap: str
-    topics: tuple[str, str]
-    transactional_id: str
-
-    def producer(self, transactional_id: str = "", **settings: Any) -> Producer:
-        name = transactional_id or self.transactional_id
-        return self.client.producer(self.bootstrap, transactional_id=name, **settings)
-
-    def everything(
-        self, count: int, *, committed_only: bool = True, topics: Iterable[str] = ()
-    ) -> list[Record]:
-        """All records of the topics: `count`, and not one more."""
-        with self.client.consumer(self.bootstrap, committed_only=committed_only) as consumer:
-            where = [(topic, n) for topic in topics or self.topics for n in range(PARTITIONS)]
-            consumer.assign(where)
-            return read(consumer, count, quiet_s=0.2)
-
-
-@pytest.fixture(scope="module")
-def java(java_worker: tuple[str, str]) -> Iterator[remote.RemoteDriver]:
-    driver = remote.java_driver(*java_worker)
-    yield driver
-    driver.close()
-
-
-@pytest.fixture(params=["confluent", "java"])
-def client(request: pytest.FixtureRequest) -> Driver:
-    """Both versions of transactions."""
-    if request.param == "java":
-        found: Driver = request.getfixturevalue("java")
-        return found
-    return drivers.make("confluent")
-
-
-@pytest.fixture
-def scene(client: Driver, bootstrap: str, unique: Unique) -> Scene:
-    return _scene(client, bootstrap, unique)
-
-
-@pytest.fixture
-def confluent(bootstrap: str, unique: Unique) -> Scene:
-    """A scene with confluent-kafka alone, where the version of transactions changes nothing."""
-    return _scene(drivers.make("confluent"), bootstrap, unique)
-
-
-def _scene(client: Driver, bootstrap: str, unique: Unique) -> Scene:
-    first, second = unique("first"), unique("second")
-    Admin(bootstrap).create_topics([TopicSpec(first, PARTITIONS), TopicSpec(second, PARTITIONS)])
-    return Scene(client, bootstrap, (first, second), unique("id"))
 
 
 @contextmanager
@@ -99,11 +40,6 @@ def paused(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def assert_fenced(refused: pytest.ExceptionInfo[ClientError]) -> None:
-    assert isinstance(refused.value, Fenced), refused.value
-    assert refused.value.native in FENCED
 
 
 # -- what is seen ------------------------------------------------------------------------------
@@ -311,146 +247,6 @@ def test_offsets_keep_their_metadata(confluent: Scene, unique: Unique) -> None:
     consumer.close()
 
 
-# -- fencing -----------------------------------------------------------------------------------
-
-
-def _zombie_and_successor(scene: Scene) -> tuple[Producer, Producer]:
-    """A producer with a transaction open, and one that has come after it, with one open too."""
-    zombie, successor = scene.producer(), scene.producer()
-    zombie.init_transactions()
-    zombie.begin()
-    for topic in scene.topics:
-        zombie.send(topic, b"zombie")
-    zombie.flush()
-    successor.init_transactions()
-    successor.begin()
-    for topic in scene.topics:
-        successor.send(topic, b"successor")
-    return zombie, successor
-
-
-def _end(scene: Scene, zombie: Producer, successor: Producer) -> None:
-    successor.commit()
-    zombie.close()
-    successor.close()
-    assert values(scene.everything(2)) == ["successor", "successor"]
-
-
-def test_fencing_on_commit(scene: Scene) -> None:
-    zombie, successor = _zombie_and_successor(scene)
-    with pytest.raises(ClientError) as refused:
-        zombie.commit()
-    assert_fenced(refused)
-    _end(scene, zombie, successor)
-
-
-def test_fencing_on_send_offsets(scene: Scene, unique: Unique) -> None:
-    zombie, successor = _zombie_and_successor(scene)
-    group_id = unique("group")
-    with scene.client.consumer(scene.bootstrap, group_id=group_id) as consumer:
-        with pytest.raises(ClientError) as refused:
-            zombie.send_offsets({(scene.topics[0], 0): 110}, consumer.group())
-        assert consumer.committed((scene.topics[0], 0)) is None
-    assert_fenced(refused)
-    _end(scene, zombie, successor)
-
-
-def test_fencing_on_send(scene: Scene) -> None:
-    zombie, successor = _zombie_and_successor(scene)
-    successor.flush()
-    with pytest.raises(ClientError) as refused:  # noqa: PT012 - clients notice at other steps
-        zombie.send(scene.topics[0], b"zombie")
-        zombie.flush()
-        zombie.commit()
-    assert_fenced(refused)
-    _end(scene, zombie, successor)
-
-
-def test_fencing_on_add_partitions(scene: Scene) -> None:
-    zombie, successor = scene.producer(), scene.producer()
-    zombie.init_transactions()
-    zombie.begin()
-    for topic in scene.topics:
-        zombie.send(topic, b"zombie")
-    zombie.flush()
-    zombie.abort()
-    successor.init_transactions()
-    successor.begin()
-    for topic in scene.topics:
-        successor.send(topic, b"successor")
-    successor.flush()
-    with pytest.raises(ClientError) as refused:  # noqa: PT012 - clients notice at other steps
-        zombie.begin()
-        zombie.send(scene.topics[0], b"zombie")
-        zombie.flush()
-        zombie.commit()
-    assert_fenced(refused)
-    _end(scene, zombie, successor)
-
-
-def test_fencing_on_transaction_expiration(scene: Scene) -> None:
-    topic, _ = scene.topics
-    with (
-        scene.producer(transaction_timeout_ms=1_500) as producer,
-        scene.client.consumer(scene.bootstrap) as consumer,
-    ):
-        producer.init_transactions()
-        producer.begin()
-        producer.send(topic, b"1")
-        assert producer.flush() == [0]
-        consumer.assign([(topic, 0)])
-        eventually(lambda: consumer.end_offset((topic, 0)) == 2, "the abort that is due")
-        with pytest.raises(ClientError) as refused:  # noqa: PT012 - clients notice at other steps
-            producer.send(topic, b"2")
-            producer.flush()
-            producer.commit()
-        assert refused.value.native in FENCED
-    assert values(scene.everything(1, committed_only=False, topics=[topic])) == ["1"]
-    assert scene.everything(0, topics=[topic]) == []
-
-
-@pytest.mark.parametrize("is_open", [True, False])
-def test_an_administrator_fences_producers(
-    scene: Scene, java: remote.RemoteDriver, is_open: bool
-) -> None:
-    topic, _ = scene.topics
-    with scene.producer() as producer, java.admin(scene.bootstrap) as admin:
-        producer.init_transactions()
-        producer.begin()
-        producer.send(topic, b"1")
-        producer.flush()
-        if not is_open:
-            producer.commit()
-        admin.fence(scene.transactional_id)
-        with pytest.raises(ClientError) as refused:  # noqa: PT012 - clients notice at other steps
-            if not is_open:
-                producer.begin()
-            producer.send(topic, b"2")
-            producer.flush()
-            producer.commit()
-        assert_fenced(refused)
-    expected = [] if is_open else ["1"]
-    assert values(scene.everything(len(expected), topics=[topic])) == expected
-
-
-def test_init_producer_id_fences_as_the_administrator_does(confluent: Scene) -> None:
-    topic, _ = confluent.topics
-    with confluent.producer() as producer:
-        producer.init_transactions()
-        producer.begin()
-        producer.send(topic, b"1")
-        producer.flush()
-        raw = Raw(confluent.bootstrap)
-        raw.find_coordinator(1, confluent.transactional_id)
-        successor = RawProducer(raw, confluent.transactional_id, topic)
-        assert successor.init(timeout_ms=1) is ErrorCode.NONE
-        raw.close()
-        with pytest.raises(ClientError) as refused:
-            producer.commit()
-        assert_fenced(refused)
-    assert confluent.everything(0, topics=[topic]) == []
-
-
 # -- time-outs ---------------------------------------------------------------------------------
 
 
@@ -551,8 +347,6 @@ def _with_little_patience(scene: Scene) -> Producer:
             request_timeout_ms=1_400,
             linger_ms=0,
         )
-    from tests.clients.confluent import ConfluentProducer
-
     return ConfluentProducer(
         {
             "bootstrap.servers": scene.bootstrap,
