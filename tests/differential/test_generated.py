@@ -64,7 +64,8 @@ def test_the_answers_are_the_same(
 def test_every_row_of_the_table_is_needed() -> None:
     if len(_asked) < len(COMPARED) or SEED != "1":
         pytest.skip("these are not the requests that the table is for")
-    assert [row.reason for row in ALLOWED if row.reason not in USED] == []
+    needed = [row for row in ALLOWED if not row.rare]
+    assert [row.reason for row in needed if row.reason not in USED] == []
 
 
 def different(
