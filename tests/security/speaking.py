@@ -4,13 +4,16 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ottla.broker.config import BrokerConfig
 from ottla.broker.sasl.authenticate import MECHANISMS
+from ottla.broker.sasl.credentials import CredentialRecord, Credentials
 from ottla.broker.sasl.oauthbearer import TokenVerifier
 from ottla.broker.sasl.session import SaslSession
 from ottla.ports.clock import SimulatedClock
+from ottla.ports.rng import SeededRng
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.wire.messages.sasl_authenticate import SaslAuthenticateRequest
 from ottla.wire.messages.sasl_handshake import SaslHandshakeRequest
@@ -31,9 +34,15 @@ def guarded(
     broker = InProcessBroker(config=settings, clock=clock)
     broker.core.token_verifier = verifier
     for user, password in users.items():
-        broker.core.commit(broker.core.credentials.set_password(user, password, broker.core.rng))
+        broker.core.commit(_credentials(user, password))
     broker.sync()
     return broker
+
+
+@cache
+def _credentials(user: str, password: str) -> list[CredentialRecord]:
+    """To hash a password takes its time."""
+    return list(Credentials().set_password(user, password, SeededRng()))
 
 
 def knock(broker: InProcessBroker, *mechanisms: str) -> InProcessClient:

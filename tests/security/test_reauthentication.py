@@ -12,7 +12,7 @@ with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
     from kafka import KafkaProducer
 
 SESSION_MS = 1_500
-ROUNDS = 3
+ROUNDS = 2
 
 
 @pytest.fixture(scope="module")
