@@ -1,6 +1,7 @@
 """Which quotas there are, for which entities, and what they may be: as in Apache Kafka 4.3."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from ottla.ports.errors import ErrorCode, KafkaError
@@ -23,11 +24,11 @@ def check_entity(entity: Sequence[tuple[str, str | None]]) -> None:
     """Raise KafkaError(INVALID_REQUEST) for an entity that can have no quota."""
     if not entity:
         raise _invalid("Invalid empty client quota entity")
-    kinds = [kind for kind, _ in entity]
+    kinds = Counter(kind for kind, _ in entity)
     for kind, name in entity:
         if kind not in (_USER, _CLIENT_ID, _IP):
             raise _invalid(f"Unhandled client quota entity type: {kind}")
-        if kinds.count(kind) > 1:
+        if kinds[kind] > 1:
             raise _invalid(f"Invalid client quota entity, duplicate entity entry {kind}")
         if name is not None and not name:
             raise _invalid(f"Empty {kind} not supported")
@@ -43,9 +44,9 @@ def check_alterations(
 ) -> None:
     """Raise KafkaError(INVALID_REQUEST) for a quota that the entity cannot have."""
     known = _OF_ADDRESSES if entity[0][0] == _IP else _OF_CLIENTS
-    keys = [key for key, _ in changes]
+    keys = Counter(key for key, _ in changes)
     for key, value in changes:
-        if keys.count(key) > 1:
+        if keys[key] > 1:
             raise _invalid(f"Duplicate quota key {key} not updating quota for this entity")
         if value is not None:
             _check_value(known, key, value)
@@ -67,11 +68,11 @@ def _check_value(known: dict[str, int | None], key: str, value: float) -> None:
 
 def check_components(components: Sequence[tuple[str, int, str | None]]) -> None:
     """Raise KafkaError as DescribeClientQuotas answers to components that cannot be."""
-    kinds = [kind for kind, _, _ in components]
+    kinds = Counter(kind for kind, _, _ in components)
     for kind, match, name in components:
         if not kind:
             raise _invalid("Invalid empty entity type.")
-        if kinds.count(kind) > 1:
+        if kinds[kind] > 1:
             raise _invalid(f"Entity type {kind} cannot appear more than once in the filter.")
         if kind not in (_USER, _CLIENT_ID, _IP):
             raise KafkaError(
