@@ -32,7 +32,7 @@ bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios (T
 	$(BIN)/python -m bench $(if $(TLS),--tls)
 
 soak: $(READY)  ## long campaigns: more kills, more examples 
-	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process tests/differential
+	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process tests/differential tests/security
 
 compatibility: $(READY) ## docs/compatibility.md, from a run of the tests with every client
 	OTTLA_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p tests.compatibility --compatibility docs/compatibility.md tests/clients tests/differential
