@@ -30,6 +30,7 @@ test: check     ## everything that proves a promise, under twenty minutes
 
 bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios (TLS=1: both with TLS and SCRAM)
 	$(BIN)/python -m bench $(if $(TLS),--tls)
+	$(if $(TLS),,$(BIN)/python -m bench.partitions)
 
 soak: $(READY)  ## long campaigns: more kills, more examples 
 	OTTLA_SOAK=1 $(BIN)/pytest -q --timeout=0 tests/properties tests/crash tests/process tests/differential tests/security
