@@ -20,6 +20,16 @@ from tests.security.brokers import KafkaListeners
 from tests.security.certificates import Authority, Pair
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs on Apache Kafka gets a second try, which is shown: its pauses are not ours.
+
+    It is there to tell whether a test asks for Kafka's behaviour; no test of Ottla is repeated.
+    """
+    for item in items:
+        if item.get_closest_marker("kafka") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def unavailable(reason: Exception) -> NoReturn:
     """Skip the test, or fail it when everything is required."""
     if os.environ.get("OTTLA_REQUIRE_ALL") == "1":

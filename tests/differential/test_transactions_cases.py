@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
@@ -37,9 +38,18 @@ def paused(pid: int) -> Iterator[None]:
     """The broker does not move: connections stay, and nothing is answered."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        while not all(_has_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()):
+            time.sleep(0.001)  # a thread on another core goes on for a moment
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _has_stopped(task: Path) -> bool:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return True  # it has ended
 
 
 # -- what is seen ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Apache Kafka's listeners with TLS and SASL, for the same certificates and users as Ottla's."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from confluent_kafka.admin import (
 )
 
 import ottla
+from ottla.wire.messages.create_acls import AclCreation, CreateAclsRequest
+from ottla.wire.messages.describe_acls import DescribeAclsRequest
 from tests import kafka_runner
+from tests.differential.raw import Raw
 from tests.security.certificates import Pair
 
 USERS = {"alice": "wonderland", "bob": "builder"}
@@ -95,3 +99,23 @@ def add_users(bootstrap_servers: str) -> None:
             return
         time.sleep(0.05)
     raise TimeoutError(f"the users {list(USERS)} did not appear")
+
+
+def let_write(bootstrap_servers: str, principal: str, prefix: str) -> None:
+    """Rights on the cluster and on topics that begin with `prefix`.
+
+    Without any ACL everyone has them, and other tests add some. User:ANONYMOUS keeps its own.
+    """
+    topic, cluster, literal, prefixed, everything, allow = 2, 4, 3, 4, 2, 3
+    rights = [
+        (cluster, "kafka-cluster", literal, "User:ANONYMOUS", "127.0.0.1", everything, allow),
+        (cluster, "kafka-cluster", literal, principal, "*", everything, allow),
+        (topic, prefix, prefixed, principal, "*", everything, allow),
+    ]
+    with contextlib.closing(Raw(bootstrap_servers)) as admin:
+        answer = admin.ask(3, CreateAclsRequest([AclCreation(*right) for right in rights]))
+        assert [each.error_code for each in answer.results] == [0] * len(rights)
+        # Kafka answers before its broker part has heard of them. 1: any operation and permission.
+        of_topics = DescribeAclsRequest(topic, prefix, prefixed, principal, None, 1, 1)
+        while not admin.ask(3, of_topics).resources:
+            time.sleep(0.02)

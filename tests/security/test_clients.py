@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from tests import kafka_runner
 from tests.conftest import unavailable
-from tests.security.brokers import SCRAM, USERS, add_users, ottla_listeners
+from tests.security.brokers import SCRAM, USERS, add_users, let_write, ottla_listeners
 from tests.security.java_logins import java_logins
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
@@ -41,6 +41,7 @@ def ottla_secured(tmp_path_factory, server_pair, ca):
 @pytest.fixture(scope="module")
 def kafka_secured(kafka_authorizing, kafka_listeners):
     add_users(kafka_authorizing)
+    let_write(kafka_authorizing, "User:alice", "kafka-python")
     return kafka_listeners.addresses
 
 
@@ -162,11 +163,11 @@ def test_aiokafka(addresses, ca, mechanism, caplog):
     asyncio.run(login("sasl_ssl", RIGHT))
     for who in (WRONG, NOBODY):
         caplog.clear()
-        with caplog.at_level(logging.ERROR), pytest.raises(KafkaConnectionError):
+        with caplog.at_level(logging.ERROR, "aiokafka"), pytest.raises(KafkaConnectionError):
             asyncio.run(login("sasl_ssl", who))
         assert f"[Error 58] SaslAuthenticationFailed: {REFUSAL[mechanism]}" in caplog.text
     if mechanism == "PLAIN":
-        with caplog.at_level(logging.ERROR), pytest.raises(KafkaConnectionError):
+        with caplog.at_level(logging.ERROR, "aiokafka"), pytest.raises(KafkaConnectionError):
             asyncio.run(login("sasl_plaintext", RIGHT))
         assert "[Error 33] UnsupportedSaslMechanismError" in caplog.text
 
