@@ -17,6 +17,7 @@ that has begun must arrive whole within a minute of being read.
 import asyncio
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
@@ -57,7 +58,7 @@ class Slot:
         self.request_bytes = request_bytes
         self.reply_bytes = 0
         self.api_key = -1
-        self.begun_s = 0.0  # of the loop's clock, when somebody wants to know
+        self.begun_s = 0.0  # when somebody wants to know; the loop's clock is too coarse
         self.buffers: Sequence[Buffer] | None = None
 
     def send(self, buffers: Sequence[Buffer] | None) -> None:
@@ -194,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
             return
         slot = Slot(self, len(frame))
         if self._server.metrics is not None:
-            slot.api_key, slot.begun_s = int.from_bytes(frame[:2]), self._server.loop_time()
+            slot.api_key, slot.begun_s = int.from_bytes(frame[:2]), time.perf_counter()
         self._slots.append(slot)
         self._request_bytes += len(frame)
         self._frame_begun_s = None
@@ -240,7 +241,7 @@ class ClientConnection(asyncio.Protocol):
         """A slot has its reply: if nothing before it is open, the server will flush us."""
         self._reply_bytes += slot.reply_bytes
         if self._server.metrics is not None:
-            self._server.metrics.answered(slot.api_key, self._server.loop_time() - slot.begun_s)
+            self._server.metrics.answered(slot.api_key, time.perf_counter() - slot.begun_s)
         if self._slots and self._slots[0] is slot:
             self._server.will_flush(self)
 
