@@ -51,6 +51,7 @@ class Resource(Protocol):
 
 
 R = TypeVar("R", bound=Resource)
+A = TypeVar("A")
 Alter = Callable[[], None]
 
 
@@ -58,22 +59,31 @@ def altered(
     broker: "Broker",
     resources: Sequence[R],
     look: Callable[[R], Alter],
+    answer: Callable[..., A],
     *,
     validate_only: bool,
-) -> list[tuple[R, KafkaError | None]]:
-    """Alter each resource as `look` has found that it can be, or say why not."""
+) -> list[A]:
+    """Alter each resource as `look` has found that it can be; an `answer` for each, in order."""
     times = Counter((one.resource_type, one.resource_name) for one in resources)
-    answers: list[tuple[R, KafkaError | None]] = []
+    answers: list[A] = []
     for resource in resources:
+        refused: KafkaError | None = None
         try:
             if times[resource.resource_type, resource.resource_name] > 1:
                 raise _invalid("Each resource must appear at most once.")
             alter = look(resource)
             if not validate_only:
                 alter()
-            answers.append((resource, None))
         except KafkaError as error:
-            answers.append((resource, error))
+            refused = error
+        answers.append(
+            answer(
+                error_code=error_code(refused),
+                error_message=error_text(refused),
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+            )
+        )
     return answers
 
 

@@ -7,7 +7,7 @@ Versions: v2 flexible.
 
 from typing import TYPE_CHECKING
 
-from ottla.broker.alter_configs import altered, error_code, error_text, replaced
+from ottla.broker.alter_configs import altered, replaced
 from ottla.broker.registry import api
 from ottla.wire.messages.alter_configs import (
     AlterConfigsRequest,
@@ -28,18 +28,7 @@ def handle(broker: "Broker", request: "Request[AlterConfigsRequest]") -> None:
         lambda resource: replaced(
             broker, resource.resource_type, resource.resource_name, resource.configs
         ),
+        AlterConfigsResourceResponse,
         validate_only=request.body.validate_only,
     )
-    request.respond(
-        AlterConfigsResponse(
-            responses=[
-                AlterConfigsResourceResponse(
-                    error_code=error_code(error),
-                    error_message=error_text(error),
-                    resource_type=resource.resource_type,
-                    resource_name=resource.resource_name,
-                )
-                for resource, error in answers
-            ]
-        )
-    )
+    request.respond(AlterConfigsResponse(responses=answers))

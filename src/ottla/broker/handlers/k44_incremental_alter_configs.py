@@ -10,7 +10,7 @@ Divergences: see `broker_configs` for which of the broker's configs are served.
 
 from typing import TYPE_CHECKING
 
-from ottla.broker.alter_configs import altered, error_code, error_text, incremented
+from ottla.broker.alter_configs import altered, incremented
 from ottla.broker.registry import api
 from ottla.wire.messages.incremental_alter_configs import (
     AlterConfigsResourceResponse,
@@ -35,18 +35,7 @@ def handle(broker: "Broker", request: "Request[IncrementalAlterConfigsRequest]")
             resource.configs,
             [change.config_operation for change in resource.configs],
         ),
+        AlterConfigsResourceResponse,
         validate_only=request.body.validate_only,
     )
-    request.respond(
-        IncrementalAlterConfigsResponse(
-            responses=[
-                AlterConfigsResourceResponse(
-                    error_code=error_code(error),
-                    error_message=error_text(error),
-                    resource_type=resource.resource_type,
-                    resource_name=resource.resource_name,
-                )
-                for resource, error in answers
-            ]
-        )
-    )
+    request.respond(IncrementalAlterConfigsResponse(responses=answers))
