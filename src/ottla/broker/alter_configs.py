@@ -28,7 +28,7 @@ from ottla.broker.group_configs import (
     check_group_configs,
 )
 from ottla.broker.topic_configs import TOPIC_CONFIGS, check_topic_configs
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_code, error_text
 from ottla.ports.limits import CONFIG_RESOURCES_MAX, CONFIG_VALUE_LENGTH_MAX, CONFIGS_MAX
 
 if TYPE_CHECKING:
@@ -253,16 +253,6 @@ def _check_room(
         name not in configured and len(configured) >= CONFIG_RESOURCES_MAX
     ):
         raise KafkaError(ErrorCode.POLICY_VIOLATION, "There is no room for more configs.")
-
-
-def error_code(error: KafkaError | None) -> ErrorCode:
-    """The code of an answer."""
-    return ErrorCode.NONE if error is None else error.code
-
-
-def error_text(error: KafkaError | None) -> str | None:
-    """The text of an answer; an error that has none to add to its code has none."""
-    return None if error is None or error.message == error.code.name else error.message
 
 
 def _unknown_type(kind: int) -> KafkaError:

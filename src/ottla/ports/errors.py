@@ -125,6 +125,16 @@ class KafkaError(Exception):
         self.message = message or code.name
 
 
+def error_code(error: KafkaError | None) -> ErrorCode:
+    """The code of an answer."""
+    return ErrorCode.NONE if error is None else error.code
+
+
+def error_text(error: KafkaError | None) -> str | None:
+    """The text of an answer; an error that has none to add to its code has none."""
+    return None if error is None or error.message == error.code.name else error.message
+
+
 class ProtocolError(Exception):
     """The peer sent bytes that are not the protocol."""
 

@@ -10,12 +10,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ottla.broker.alter_configs import error_text
 from ottla.broker.assignments import check_assignment
 from ottla.broker.catalog import TopicRecord
 from ottla.broker.registry import api
 from ottla.broker.topic_configs import TOPIC_CONFIGS
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_text
 from ottla.ports.limits import REQUEST_PARTITIONS_MAX
 from ottla.wire.messages.create_topics import (
     CreatableReplicaAssignment,

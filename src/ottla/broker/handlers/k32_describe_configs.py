@@ -27,7 +27,7 @@ from ottla.broker.dynamic_configs import CLUSTER
 from ottla.broker.group_configs import CLIENT_METRICS_CONFIGS, GROUP_CONFIGS
 from ottla.broker.registry import api
 from ottla.broker.topic_configs import TOPIC_CONFIGS
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_text
 from ottla.wire.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResourceResult,
@@ -59,7 +59,7 @@ def handle(broker: "Broker", request: "Request[DescribeConfigsRequest]") -> None
             result.configs = [one for one in entries if not wanted or one.name in wanted]
         except KafkaError as error:
             result.error_code = error.code
-            result.error_message = "" if error.message == error.code.name else error.message
+            result.error_message = error_text(error) or ""
         results.append(result)
     for result in results:
         for entry in result.configs:

@@ -8,11 +8,10 @@ Versions: v2 flexible, v3 may be throttled, which never happens here.
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ottla.broker.alter_configs import error_code, error_text
 from ottla.broker.assignments import check_assignment
 from ottla.broker.catalog import TopicRecord, check_partition_count
 from ottla.broker.registry import api
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_code, error_text
 from ottla.wire.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,

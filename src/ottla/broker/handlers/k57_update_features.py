@@ -9,10 +9,9 @@ Divergences: metadata.version cannot be changed: there is no older broker to go 
 
 from typing import TYPE_CHECKING
 
-from ottla.broker.alter_configs import error_text
 from ottla.broker.features import SAFE_DOWNGRADE, UPGRADE
 from ottla.broker.registry import api
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_text
 from ottla.wire.messages.update_features import (
     UpdatableFeatureResult,
     UpdateFeaturesRequest,
