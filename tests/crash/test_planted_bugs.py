@@ -18,7 +18,13 @@ from ottla.coordinator.offsets import OffsetStore
 from ottla.coordinator.records import MarkerRecord
 from ottla.coordinator.transactions import TransactionCoordinator
 from ottla.log import checkpoint, recovery
-from ottla.log.journal import JournalFile, JournalWrite, remove_files_before
+from ottla.log.journal import (
+    DIRECTORY,
+    SPARE,
+    JournalFile,
+    JournalWrite,
+    remove_files_before,
+)
 from ottla.log.partition import Partition
 from ottla.log.producers import ProducerState
 from ottla.log.store import CheckpointTicket
@@ -80,6 +86,18 @@ def no_directory_sync_for_a_new_journal_file(patch: pytest.MonkeyPatch) -> None:
             disk.sync_directory = kept
 
     patch.setattr(JournalFile, "create", create_without)
+
+
+def a_used_file_gets_its_name_before_its_header(patch: pytest.MonkeyPatch) -> None:
+    def create(self: JournalFile) -> None:
+        if self.disk.exists(f"{DIRECTORY}/{SPARE}"):
+            self.disk.rename(f"{DIRECTORY}/{SPARE}", self.path)
+            self.disk.sync_directory(DIRECTORY)
+        self._write_header(self.file())
+        self.file().sync()
+        self.disk.sync_directory(DIRECTORY)
+
+    patch.setattr(JournalFile, "create", create)
 
 
 def checkpoint_before_the_segments_are_synced(patch: pytest.MonkeyPatch) -> None:
@@ -198,6 +216,7 @@ IN_THE_LIFE_OF_A_BROKER: list[Plant] = [
     a_transaction_begins_without_the_disk,
     no_journal_sync,
     no_directory_sync_for_a_new_journal_file,
+    a_used_file_gets_its_name_before_its_header,
     checkpoint_before_the_segments_are_synced,
     journal_removed_before_the_checkpoint,
     checkpoint_written_in_place,

@@ -379,10 +379,11 @@ class Broker:
     @property
     def sync_wanted(self) -> bool:
         """There is something that waits for a write or a sync."""
-        return self.store.write_wanted or self._sync_is_due
+        return self.store.write_wanted or self.sync_is_due
 
     @property
-    def _sync_is_due(self) -> bool:
+    def sync_is_due(self) -> bool:
+        """What waits for a sync does not wait any longer."""
         return self.store.sync_wanted and (
             bool(self._parked)
             or self.store.journal.durable_position < self._hurried_position
@@ -399,7 +400,7 @@ class Broker:
 
         The ticket only writes when all that waits for a sync can wait longer.
         """
-        if self._sync_is_due:
+        if self.sync_is_due:
             self._deferred_until_ms = None
             return self.store.begin_sync(self._snapshot)
         return self.store.begin_write() if self.store.write_wanted else None

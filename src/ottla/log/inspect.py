@@ -17,6 +17,7 @@ from ottla.log.checkpoint import PATH, Checkpoint, PartitionState, read_checkpoi
 from ottla.log.journal import (
     DIRECTORY,
     FRAME_OVERHEAD_BYTES,
+    SPARE_PATH,
     Scan,
     file_name,
     file_positions,
@@ -127,6 +128,8 @@ def _journal_reports(disk: Disk, checkpoint: Checkpoint | None) -> Iterator[File
     for start in starts:
         if start < position:
             yield FileReport(file_name(start), _size(disk, file_name(start)), "no longer needed")
+    if disk.exists(SPARE_PATH):
+        yield FileReport(SPARE_PATH, _size(disk, SPARE_PATH), "a used file, kept to be used again")
     if not needed and checkpoint is None:
         return
     counts = {start: Counter[str]() for start in needed}

@@ -14,8 +14,14 @@ On the disk, `journal/<position of the first frame>.log`: a file header, then fr
 The CRC covers everything before it, and the body. Each frame says how far the journal was durable
 when it was made. That tells a torn tail from damage: after a bad frame at P, a good one further on
 that says "durable beyond P" means that P had been acknowledged. The first is cut, the second is
-refused (DataDamaged). A file begins only where everything before it is durable. Zeros at its end
-are room that was allocated ahead.
+refused (DataDamaged). A file begins only where everything before it is durable.
+
+What follows the last frame is room for the next ones: a sync is quicker where the file need not
+grow and its blocks were written before, by half if it is large. A new file is therefore filled with
+zeros ahead; and one that a checkpoint has made needless becomes `journal/spare`, and then the next
+file, with the frames of its old use behind the new ones. These have lower positions than any frame
+that belongs there, and a write ends with as many zeros as a frame has header, so nothing old can be
+taken for new.
 """
 
 import struct
@@ -39,6 +45,11 @@ _FRAME_MAGIC = 0x4F54464D
 _FRAME_MAGIC_BYTES = _FRAME_MAGIC.to_bytes(4, "big")
 _CRC = struct.Struct(">I")
 FRAME_OVERHEAD_BYTES = _FRAME_HEADER.size + _CRC.size
+_END = bytes(FRAME_OVERHEAD_BYTES)
+SPARE = "spare"
+SPARE_PATH = f"{DIRECTORY}/{SPARE}"
+_SPARE_BYTES_MAX = 268_435_456  # one that grew larger, while a checkpoint was slow, is removed
+_ZEROS = bytes(1_048_576)
 
 
 def file_name(position: int) -> str:
@@ -78,6 +89,7 @@ class JournalFile:
 
     disk: Disk
     start_position: int
+    fill_bytes: int = 0  # of zeros, in a file that is new
     allocated_bytes: int = 0
     _file: File | None = field(default=None)
 
@@ -96,19 +108,47 @@ class JournalFile:
         One that is there has held no frame; a good header of it is left alone, for a power cut must
         not find a long file with half a header.
         """
-        file = self.file()
-        if _header_is_good(memoryview(file.read(0, FILE_HEADER_BYTES)), self.start_position):
-            file.truncate(FILE_HEADER_BYTES)
+        if self._is_there():
+            self.file().truncate(FILE_HEADER_BYTES)
+        elif self.disk.exists(SPARE_PATH):
+            self._reuse_spare()
         else:
-            header = _FILE_HEADER.pack(_FILE_MAGIC, _VERSION, self.start_position)
-            file.truncate(0)
-            file.write(0, [header + _CRC.pack(crc32c(header))])
-        file.sync()
+            self.file().truncate(0)
+            self._write_header(self.file())
+            self._fill()
+        self.file().sync()
         self.disk.sync_directory(DIRECTORY)
+        self.allocated_bytes = self.file().size()
+
+    def _is_there(self) -> bool:
+        if not self.disk.exists(self.path):
+            return False
+        header = memoryview(self.file().read(0, FILE_HEADER_BYTES))
+        return _header_is_good(header, self.start_position)
+
+    def _reuse_spare(self) -> None:
+        """The spare file gets our header, and, once that is durable, our name."""
+        self.close()
+        spare = self.disk.open(SPARE_PATH)
+        self._write_header(spare)
+        spare.write(FILE_HEADER_BYTES, [_END])
+        spare.sync()
+        spare.close()
+        failpoint("journal.spare_ready")
+        self.disk.rename(SPARE_PATH, self.path)
+
+    def _write_header(self, file: File) -> None:
+        header = _FILE_HEADER.pack(_FILE_MAGIC, _VERSION, self.start_position)
+        file.write(0, [header + _CRC.pack(crc32c(header))])
+
+    def _fill(self) -> None:
+        for at in range(0, self.fill_bytes, len(_ZEROS)):
+            self.file().write(FILE_HEADER_BYTES + at, [_ZEROS])
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 class Journal:
@@ -118,8 +158,8 @@ class Journal:
         """Begin a new file at `position`, where everything before is durable.
 
         `sync=False` (durability "os") answers after the write, before any fsync. `allocate_bytes`:
-        the file is made longer in steps of this size, ahead of what is written; a sync is then
-        a third quicker. 0 lets it grow with each write.
+        a file has so much room when it is new, and is made longer in steps of this size, ahead of
+        what is written. 0 lets it grow with each write.
         """
         self.written_position = position  # appended, in memory
         self.stored_position = position  # in the file: survives the process
@@ -130,7 +170,7 @@ class Journal:
         self._allocate_bytes = allocate_bytes
         self._pending: list[Buffer] = []
         self._taken_position = position
-        self._file = JournalFile(disk, position)
+        self._file = JournalFile(disk, position, allocate_bytes)
         self._file.create()
 
     def append(self, entries: Sequence[Buffer]) -> None:
@@ -166,16 +206,19 @@ class Journal:
         write = JournalWrite(
             self._file.file(),
             FILE_HEADER_BYTES + self._taken_position - self._file.start_position,
-            self._pending,
+            [*self._pending, _END] if self._pending else [],
             self.written_position,
             roll or (sync and self._sync),
             sync,
-            self._allocate(FILE_HEADER_BYTES + self.file_bytes),
-            JournalFile(self._disk, self.written_position) if roll else None,
+            self._allocate(FILE_HEADER_BYTES + self.file_bytes + len(_END)),
+            self._next_file() if roll else None,
         )
         self._pending = []
         self._taken_position = self.written_position
         return write
+
+    def _next_file(self) -> JournalFile:
+        return JournalFile(self._disk, self.written_position, self._allocate_bytes)
 
     def _allocate(self, needed_bytes: int) -> int:
         """The length to give the file before it holds `needed_bytes`, or 0 if it is long enough."""
@@ -200,16 +243,27 @@ class Journal:
 
 
 def remove_files_before(disk: Disk, position: int) -> None:
-    """Remove the files that a checkpoint at `position` has made needless."""
+    """Remove the files that a checkpoint at `position` has made needless; one is kept as spare."""
     for start in file_positions(disk):
         if start < position:
-            disk.remove(file_name(start))
+            if disk.exists(SPARE_PATH) or _is_large(disk, file_name(start)):
+                disk.remove(file_name(start))
+            else:
+                disk.rename(file_name(start), SPARE_PATH)
     disk.sync_directory(DIRECTORY)
+
+
+def _is_large(disk: Disk, path: str) -> bool:
+    file = disk.open(path)
+    try:
+        return file.size() > _SPARE_BYTES_MAX
+    finally:
+        file.close()
 
 
 def file_positions(disk: Disk) -> list[int]:
     """Where the files begin, in order. Raises DataDamaged on a name that is not ours."""
-    names = disk.list(DIRECTORY)
+    names = [name for name in disk.list(DIRECTORY) if name != SPARE]
     for name in names:
         if len(name) != 24 or not name.endswith(".log") or not name[:20].isdecimal():
             raise DataDamaged(f"{disk.describe(f'{DIRECTORY}/{name}')} is no journal file of ours")
@@ -234,9 +288,9 @@ def read_frames(disk: Disk, position: int, scan: Scan) -> Iterator[memoryview]:
     if position not in starts:
         raise DataDamaged(f"{disk.describe(file_name(position))} is missing, and it is needed")
     for at, start in enumerate(starts):
-        content = memoryview(_read_file(disk, start))
+        content = _read_file(disk, start)
         last = at + 1 == len(starts)
-        if not _header_is_good(content, start):
+        if not _header_is_good(memoryview(content), start):
             if last and len(content) <= FILE_HEADER_BYTES:
                 scan.torn_bytes += len(content)
                 return  # the power went while the file was made: it has never held a frame
@@ -246,11 +300,8 @@ def read_frames(disk: Disk, position: int, scan: Scan) -> Iterator[memoryview]:
                 f"{disk.describe(file_name(start))}: the journal ends at {scan.end_position} "
                 f"before it; a file is missing or was cut"
             )
-        yield from _frames_of(content, start, scan)
-        torn_at = FILE_HEADER_BYTES + scan.end_position - start
-        tail = bytes(content[torn_at:]).rstrip(b"\0")  # without the room allocated ahead
-        _refuse_damage(disk, content, start, tail, scan.end_position)
-        scan.torn_bytes += len(tail)
+        yield from _frames_of(memoryview(content), start, scan)
+        scan.torn_bytes += _torn_bytes(disk, content, start, scan.end_position)
 
 
 def _read_file(disk: Disk, start: int) -> bytes:
@@ -302,19 +353,36 @@ def _frame_at(content: memoryview, at: int, position: int) -> memoryview | None:
     return body
 
 
-def _refuse_damage(disk: Disk, content: memoryview, start: int, tail: bytes, position: int) -> None:
-    """Raise DataDamaged if a later frame in `tail` tells that the bad one before it was durable."""
-    torn_at = FILE_HEADER_BYTES + position - start
-    found = tail.find(_FRAME_MAGIC_BYTES, 1)
-    while found >= 0:
-        at = torn_at + found
-        later_position = start + at - FILE_HEADER_BYTES
-        if _frame_at(content, at, later_position) is not None:
-            durable_position: int = _FRAME_HEADER.unpack_from(content, at)[3]
-            if durable_position > position:
-                raise DataDamaged(
-                    f"{disk.describe(file_name(start))}: the frame at byte {torn_at} is damaged, "
-                    f"and it had been acknowledged: the frame at byte {at} was written after it "
-                    "was durable. Restore the directory from a copy"
-                )
-        found = tail.find(_FRAME_MAGIC_BYTES, found + 1)
+def _torn_bytes(disk: Disk, content: bytes, start: int, position: int) -> int:
+    """How much was begun behind the good frames, which end at `position`, and is not whole.
+
+    Raises DataDamaged if a later frame tells that the bad one at `position` was durable. Frames of
+    the file's old use tell nothing.
+    """
+    torn_at = end = FILE_HEADER_BYTES + position - start
+    old_at = len(content)
+    found = content.find(_FRAME_MAGIC_BYTES, torn_at)
+    while 0 <= found <= len(content) - FRAME_OVERHEAD_BYTES:
+        _, body_bytes, told_position, durable_position = _FRAME_HEADER.unpack_from(content, found)
+        if told_position == start + found - FILE_HEADER_BYTES:
+            end = found + FRAME_OVERHEAD_BYTES + body_bytes
+            if found > torn_at and durable_position > position:
+                _refuse_damage(disk, content, start, position, found)
+        elif told_position < start:
+            old_at = min(old_at, found)
+        found = content.find(_FRAME_MAGIC_BYTES, found + 1)
+    if end == torn_at and any(content[torn_at : torn_at + FRAME_OVERHEAD_BYTES]):
+        end = old_at  # a part of a frame's header, and no whole one after it
+    return len(content[torn_at:end].rstrip(b"\0"))
+
+
+def _refuse_damage(disk: Disk, content: bytes, start: int, position: int, later_at: int) -> None:
+    """Raise DataDamaged if the frame at `later_at` is a good one."""
+    later_position = start + later_at - FILE_HEADER_BYTES
+    if _frame_at(memoryview(content), later_at, later_position) is not None:
+        raise DataDamaged(
+            f"{disk.describe(file_name(start))}: the frame at byte "
+            f"{FILE_HEADER_BYTES + position - start} is damaged, and it had been acknowledged: "
+            f"the frame at byte {later_at} was written after it was durable. "
+            "Restore the directory from a copy"
+        )

@@ -4,7 +4,8 @@ Every entry into the core (a request, a completed sync, a timer) ends in `settle
 has become ready, sees that a sync follows if one is wanted, and sets the timer.
 
 Group commit: the sync is begun in the next turn of the loop, so that all requests which arrived
-together share it, and runs in a thread. What arrives meanwhile shares the one after it. A small
+together share it, and runs in a thread. What arrives meanwhile shares the one after it. A write
+without a sync is not put off while nobody else would share it, as the last sync shows. A small
 request that is alone is synced without the thread, if the disk is quick, and so is what is only
 written: handing it over and back would take as long. The timer is only ever set earlier: firing too
 soon costs a look at the deadlines, resetting it for every fetch that did not have to wait would
@@ -76,6 +77,7 @@ class Server:
         self._syncer = Worker("ottla-sync", self._loop)
         self._syncing = False
         self._sync_s = 0.0  # how long the last sync took
+        self._alone = False  # nobody shared it
         self._checkpointer = Worker("ottla-checkpoint", self._loop)
         self._checkpointing = False
         self._cleaner = Worker("ottla-cleaner", self._loop)
@@ -162,6 +164,9 @@ class Server:
                 connection.flush()
         if not self._syncing and self.core.sync_wanted:
             self._syncing = True
+            if self._alone and not self.core.sync_is_due:
+                self._begin_sync()  # which ends here again
+                return
             self._loop.call_soon(self._begin_sync)
         if not self._cleaning and not self.stopping:
             self._begin_compaction()
@@ -182,6 +187,8 @@ class Server:
         if ticket is None:
             self._syncing = False
             return
+        if ticket.syncs:
+            self._alone = self.core.parked_answers <= 1
 
         def run() -> None:
             begun_s = time.perf_counter()

@@ -404,7 +404,11 @@ def test_one_checkpoint_lets_the_files_of_several_compactions_go() -> None:
     before = len(desk.disk.operations)
     desk.broker.advance(2_000)
     assert [one.generation for one in desk.partitions] == [1, 1, 1]
-    renames = [one for one in desk.disk.operations[before:] if one.kind == "rename"]
+    renames = [
+        one
+        for one in desk.disk.operations[before:]
+        if one.kind == "rename" and one.path.endswith(" -> checkpoint")
+    ]
     assert len(renames) == 1
     assert not any(one.has_doomed for one in desk.partitions)
 

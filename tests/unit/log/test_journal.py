@@ -9,6 +9,7 @@ from ottla.log.journal import (
     DIRECTORY,
     FILE_HEADER_BYTES,
     FRAME_OVERHEAD_BYTES,
+    SPARE,
     Journal,
     Scan,
     file_name,
@@ -95,7 +96,7 @@ def test_every_cut_of_the_file_leaves_the_whole_frames_before_it() -> None:
 def test_a_flipped_byte_is_refused_when_a_later_frame_shows_it_was_durable() -> None:
     disk = written([*BODIES, b"last"], together=False)
     content = content_of(disk)
-    last_frame = len(content) - FRAME_OVERHEAD_BYTES - len(b"last")
+    last_frame = len(content.rstrip(b"\0")) - FRAME_OVERHEAD_BYTES - len(b"last")
     for at in range(FILE_HEADER_BYTES, last_frame):
         flipped = content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
         with pytest.raises(DataDamaged, match=r"00000000000000000000\.log"):
@@ -117,7 +118,7 @@ def test_frames_of_one_sync_may_reach_the_disk_in_any_order() -> None:
     holed = content[:first_end] + b"\0" * 30 + content[first_end + 30 :]
     bodies, scan = read_all(with_content(holed))
     assert bodies == BODIES[:1]
-    assert scan.torn_bytes == len(content) - first_end
+    assert scan.torn_bytes == len(content[first_end:].rstrip(b"\0"))
 
 
 def test_rolling_begins_a_file_where_all_before_is_durable() -> None:
@@ -132,6 +133,110 @@ def test_rolling_begins_a_file_where_all_before_is_durable() -> None:
     assert read_all(disk)[0] == [b"old", b"new"]
     remove_files_before(disk, middle)
     assert read_all(disk, middle)[0] == [b"new"]
+
+
+def reused() -> tuple[SimulatedDisk, int]:
+    """A disk whose journal goes on in a used file, with frames as long as the old ones."""
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    for body in BODIES:
+        journal.append([body])
+    sync(journal, roll=True)
+    remove_files_before(disk, journal.written_position)
+    assert disk.exists(f"{DIRECTORY}/{SPARE}")
+    journal.append([b"between"])
+    sync(journal, roll=True)
+    assert not disk.exists(f"{DIRECTORY}/{SPARE}")
+    return disk, journal.written_position
+
+
+def test_a_needless_file_is_used_again_and_its_old_frames_are_not_read() -> None:
+    disk, position = reused()
+    assert read_all(disk, position) == ([], Scan(position))
+    for count in range(1, len(BODIES) + 1):
+        again, position = reused()
+        journal = Journal(again, position, sync=True)
+        for body in BODIES[:count]:
+            journal.append([body.upper()])
+        sync(journal)
+        bodies, scan = read_all(again, position)
+        assert bodies == [body.upper() for body in BODIES[:count]]
+        assert scan.torn_bytes == 0
+
+
+def test_old_frames_are_old_by_their_positions_alone() -> None:
+    """A power cut may keep a frame, and not the zeros that were written behind it."""
+    disk, position = reused()
+    old = content_of(disk, position)[FILE_HEADER_BYTES + FRAME_OVERHEAD_BYTES + len(BODIES[0]) :]
+    lone = new_disk()
+    journal = Journal(lone, position, sync=True)
+    journal.append([BODIES[0]])
+    sync(journal)
+    end = FILE_HEADER_BYTES + journal.file_bytes
+    lone.open(file_name(position)).write(end, [old])
+    bodies, scan = read_all(lone, position)
+    assert bodies == BODIES[:1]
+    assert scan.torn_bytes == 0
+
+
+def test_a_torn_frame_is_told_from_the_old_ones_behind_it() -> None:
+    disk, position = reused()
+    file = disk.open(file_name(position))
+    other = new_disk()
+    journal = Journal(other, position, sync=True)
+    journal.append([b"torn" * 3])
+    sync(journal)
+    torn = content_of(other, position)[FILE_HEADER_BYTES:][: FRAME_OVERHEAD_BYTES + 6]
+    file.write(FILE_HEADER_BYTES, [torn])
+    bodies, scan = read_all(disk, position)
+    assert bodies == []
+    assert len(torn) <= scan.torn_bytes <= FRAME_OVERHEAD_BYTES + 12
+
+
+def test_damage_in_a_used_file_is_refused() -> None:
+    disk, position = reused()
+    journal = Journal(disk, position, sync=True)
+    for body in BODIES:
+        journal.append([body])
+        sync(journal)
+    disk.open(file_name(position)).write(FILE_HEADER_BYTES + 3, [b"\xff"])
+    with pytest.raises(DataDamaged, match="Restore"):
+        read_all(disk, position)
+
+
+def test_one_spare_file_is_kept_and_none_that_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    for _ in range(3):
+        journal.append([b"x" * 100])
+        sync(journal, roll=True)
+    remove_files_before(disk, journal.written_position)
+    assert disk.list(DIRECTORY) == [file_name(journal.written_position)[8:], SPARE]
+    monkeypatch.setattr("ottla.log.journal._SPARE_BYTES_MAX", 150)
+    disk.remove(f"{DIRECTORY}/{SPARE}")
+    for size_bytes in (50, 200):
+        journal.append([b"x" * size_bytes])
+        sync(journal, roll=True)
+        remove_files_before(disk, journal.written_position)
+        assert disk.exists(f"{DIRECTORY}/{SPARE}") == (size_bytes == 50)
+        if size_bytes == 50:
+            disk.remove(f"{DIRECTORY}/{SPARE}")
+
+
+def test_a_new_file_has_room_that_was_written_ahead() -> None:
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True, allocate_bytes=1 << 20)
+    assert len(content_of(disk)) == FILE_HEADER_BYTES + (1 << 20)
+    journal.append([b"x"])
+    write = journal.take(roll=False)
+    assert write.allocate_to == 0
+    write.run()
+    journal.complete(write)
+    journal.append([b"x" * (1 << 20)])
+    assert journal.take(roll=False).allocate_to > 1 << 21
+    assert read_all(disk)[0] == [b"x"]
 
 
 def test_a_missing_file_is_refused() -> None:

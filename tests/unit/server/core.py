@@ -34,6 +34,7 @@ class Ticket:
         self.lasts_s = 0.0
         self.thread = ""
         self.syncs = True
+        self.was_put_off = False
 
     def run(self) -> None:
         self.thread = threading.current_thread().name
@@ -93,6 +94,8 @@ class Core:
         self.fired_ms: list[int] = []
         self.clock = RealClock()
         self.sync_running = False
+        self.sync_is_due = False
+        self.turn_is_over = False  # of the loop, since the last request
         self.checkpoint_due = False
         self.checkpoints_done = 0
         self.muted_until_ms = 0
@@ -111,8 +114,11 @@ class Core:
             send([framed(b"x" * int(text))])
         elif word == b"later":
             self.later[text] = lambda: send([reply])
-        elif word == b"durable":
+        elif word in (b"durable", b"written"):
             self.parked.append(lambda: send([reply]))
+            self.sync_is_due |= word == b"durable"
+            self.turn_is_over = False
+            asyncio.get_running_loop().call_soon(setattr, self, "turn_is_over", True)
         elif word == b"silent":
             send(None)
         elif word == b"disk":
@@ -143,6 +149,8 @@ class Core:
             return None
         held, self.parked = self.parked, []
         ticket = Ticket(held)
+        ticket.syncs, self.sync_is_due = self.sync_is_due, False
+        ticket.was_put_off = self.turn_is_over
         self.prepare(ticket)
         self.tickets.append(ticket)
         self.sync_running = True

@@ -75,6 +75,25 @@ def test_a_small_request_that_is_alone_is_synced_at_once(run, monkeypatch):
     run(scenario())
 
 
+def test_a_write_is_put_off_only_while_others_share_it(run, monkeypatch):
+    monkeypatch.setattr(server, "_QUICK_SYNC_S", 5.0)
+    core = Core()
+
+    async def scenario():
+        async with running(core) as one:
+            client = await one.connect()
+
+            for syncs, put_off in (([b"durable a"], False), ([b"durable a", b"durable b"], True)):
+                client.send(*syncs)
+                await client.receive(len(syncs))
+                client.send(b"written c")
+                assert await client.receive() == [b"c"]
+                assert core.tickets[-2].was_put_off
+                assert core.tickets[-1].was_put_off == put_off
+
+    run(scenario())
+
+
 def test_a_slow_disk_is_left_to_the_thread(run, monkeypatch):
     monkeypatch.setattr(server, "_QUICK_SYNC_S", 0.1)
     core = Core()
