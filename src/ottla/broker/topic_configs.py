@@ -1,9 +1,9 @@
 """The configs of topics, as in Apache Kafka 4.3 (TopicConfig, LogConfig).
 
 What acts here: cleanup.policy, retention.*, segment.*, max.message.bytes, message.timestamp.*,
-compression.type and what compaction reads, as far as the log serves them. The others are checked,
-kept and told, so that a client finds what it has set: they speak of replicas, of tiered storage,
-or of how Kafka writes its files.
+compression.* (KIP-390) and what compaction reads, as far as the log serves them. The others are
+checked, kept and told, so that a client finds what it has set: they speak of replicas, of tiered
+storage, or of how Kafka writes its files.
 """
 
 import re
@@ -209,7 +209,7 @@ _DEFINITIONS = (
         "compression.lz4.level",
         _INT,
         "9",
-        "The level for compression.type lz4.",
+        "The level for compression.type lz4; 9 is the fast, usual one.",
         minimum=1,
         maximum=17,
         synonyms=("compression.lz4.level",),

@@ -20,13 +20,19 @@ _CODECS = {
     "lz4": Compression.LZ4,
     "zstd": Compression.ZSTD,
 }
+_LEVELS = {
+    Compression.GZIP: "compression.gzip.level",
+    Compression.LZ4: "compression.lz4.level",
+    Compression.ZSTD: "compression.zstd.level",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
     """The configs of a topic that its partitions act on.
 
-    `codec` is None for compression.type=producer. A retention of -1 is none.
+    `codec` is None for compression.type=producer, `codec_level` for the codec's usual level. A
+    retention of -1 is none.
     """
 
     message_bytes_max: int = MESSAGE_BYTES_MAX
@@ -34,6 +40,7 @@ class LogConfig:
     timestamp_before_max_ms: int = LONG_MAX
     timestamp_after_max_ms: int = 3_600_000
     codec: Compression | None = None
+    codec_level: int | None = None
     segment_bytes: int = SEGMENT_BYTES
     segment_ms: int = 604_800_000
     deletes: bool = True
@@ -65,6 +72,8 @@ def _parse(items: tuple[tuple[str, str], ...], segment_bytes: int) -> LogConfig:
     def number(name: str, default: int) -> int:
         return int(configs.get(name, default))
 
+    codec = _CODECS.get(configs.get("compression.type", "producer"))
+    level = None if codec is None else configs.get(_LEVELS.get(codec, ""))
     policies = {word.strip() for word in configs.get("cleanup.policy", "delete").split(",")}
     return LogConfig(
         message_bytes_max=number("max.message.bytes", usual.message_bytes_max),
@@ -75,7 +84,8 @@ def _parse(items: tuple[tuple[str, str], ...], segment_bytes: int) -> LogConfig:
         timestamp_after_max_ms=number(
             "message.timestamp.after.max.ms", usual.timestamp_after_max_ms
         ),
-        codec=_CODECS.get(configs.get("compression.type", "producer")),
+        codec=codec,
+        codec_level=None if level is None else int(level),
         segment_bytes=number("segment.bytes", usual.segment_bytes),
         segment_ms=number("segment.ms", usual.segment_ms),
         deletes="delete" in policies,

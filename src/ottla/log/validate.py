@@ -187,7 +187,7 @@ def _as_demanded(
     """The batch with the codec and the kind of time that the topic demands."""
     changed = None
     if config.codec is not None and config.codec != header.compression:
-        changed = with_codec(records, header, config.codec)
+        changed = with_codec(records, header, config.codec, config.codec_level)
         header = read_batch_header(changed)
     if config.log_append_time:
         changed = with_log_append_time(changed or records, header, now_ms)

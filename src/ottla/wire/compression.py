@@ -26,6 +26,8 @@ _SNAPPY_RATIO_MAX = 22  # a copy takes three bytes and gives at most 64
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = _XERIAL_MAGIC + _INT32.pack(1) + _INT32.pack(1)  # version, oldest reader's version
 _XERIAL_BLOCK_BYTES = 1 << 15
+_LZ4_USUAL_LEVEL, _LZ4_THOROUGH_LEVEL_MIN = 9, 3
+_ZSTD_USUAL_LEVEL = 3
 
 
 class Compression(IntEnum):
@@ -38,20 +40,33 @@ class Compression(IntEnum):
     ZSTD = 4
 
 
-def compress(codec: int, data: Bytes) -> bytes:
-    """`data` in a codec's format, at the codec's usual level."""
+def compress(codec: int, data: Bytes, level: int | None = None) -> bytes:
+    """`data` in a codec's format, at a level as Kafka counts them (KIP-390), or the usual one."""
     match Compression(codec):
         case Compression.NONE:
             return bytes(data)
         case Compression.GZIP:
-            return zlib.compress(data, wbits=_GZIP_WINDOW_BITS)
+            gzip_level = zlib.Z_DEFAULT_COMPRESSION if level is None else level
+            return zlib.compress(data, gzip_level, wbits=_GZIP_WINDOW_BITS)
         case Compression.SNAPPY:
             return _compress_xerial(data)
         case Compression.LZ4:
             # Java's reader refuses blocks that refer to those before them.
-            return bytes(lz4.frame.compress(data, block_linked=False))
+            lz4_level = _lz4_level(level)
+            return bytes(lz4.frame.compress(data, lz4_level, block_linked=False))
         case Compression.ZSTD:
-            return zstandard.ZstdCompressor().compress(data)
+            zstd_level = _ZSTD_USUAL_LEVEL if level is None else level
+            return zstandard.ZstdCompressor(zstd_level).compress(data)
+
+
+def _lz4_level(level: int | None) -> int:
+    """Kafka's level as the library counts: 9 is its fast compressor, all others the thorough one.
+
+    The library's thorough compressor begins at 3.
+    """
+    if level is None or level == _LZ4_USUAL_LEVEL:
+        return 0
+    return max(level, _LZ4_THOROUGH_LEVEL_MIN)
 
 
 def decompress(codec: int, data: Bytes, limit_bytes: int) -> bytes:

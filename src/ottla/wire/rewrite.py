@@ -89,10 +89,12 @@ def with_create_time(batch: Bytes, header: BatchHeader) -> bytes:
     return _joined(header, header.attributes & ~LOG_APPEND_TIME, body)
 
 
-def with_codec(batch: Bytes, header: BatchHeader, codec: Compression) -> bytes:
+def with_codec(
+    batch: Bytes, header: BatchHeader, codec: Compression, level: int | None = None
+) -> bytes:
     """The batch compressed with another codec. Raises ProtocolError if it cannot be read."""
     payload = _payload(batch, header)
-    body = compress(codec, payload)
+    body = compress(codec, payload, level)
     return _joined(header, header.attributes & ~COMPRESSION_MASK | codec, body)
 
 

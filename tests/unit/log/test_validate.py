@@ -105,6 +105,30 @@ def test_a_topic_s_codec(codec: Compression, name: str) -> None:
     assert read_records(records) == read_records(sent)
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high", "usual"),
+    [("gzip", "1", "9", "-1"), ("lz4", "1", "17", "9"), ("zstd", "-100", "19", "3")],
+)
+def test_the_level_of_a_topic_s_codec(name: str, low: str, high: str, usual: str) -> None:
+    """KIP-390: a topic may spend more or less work on a batch, which is the same batch."""
+    sent = build_batch([Record(value=f"{n * 7_919 % 4_001}".encode() * 3) for n in range(500)])
+
+    def made(**levels: str) -> memoryview:
+        records, header = checked(sent, compression_type=name, **levels)
+        assert check_crc(records)
+        assert Compression(header.compression).name.lower() == name
+        assert read_records(records) == read_records(sent)
+        return records
+
+    def at(level: str) -> memoryview:
+        return made(**{f"compression_{name}_level": level})
+
+    assert len(at(low)) > len(at(high))
+    assert made() == at(usual)
+    another = "zstd" if name == "gzip" else "gzip"
+    assert made(**{f"compression_{another}_level": "1"}) == made()
+
+
 def test_sizes() -> None:
     large = batch(*[NOW_MS] * 50)
     assert code_of(large, max_message_bytes="1000") == (ErrorCode.MESSAGE_TOO_LARGE, [])
