@@ -11,6 +11,7 @@ import tracemalloc
 
 import pytest
 
+from ottla.broker.quotas import QuotaRecord
 from ottla.server import connection, server
 from ottla.server.listener import ConnectionLimits
 from ottla.wire.frame import SIZE_BYTES, encode_request
@@ -224,6 +225,26 @@ def test_floods_a_log_is_not_filled_by_those_who_are_turned_away(run, caplog):
 
     run(scenario())
     assert caplog.text.count("turned 127.0.0.1 away") == 1
+
+
+def test_floods_a_connection_that_comes_too_soon_is_held_and_then_closed(run):
+    """KIP-612. The clock by which the rate is measured stands still until the test moves it."""
+    broker = guarded()
+    broker.core.quotas.apply(QuotaRecord((("ip", None),), "connection_creation_rate", 10))
+
+    async def scenario():
+        async with running(broker.core, listener=SASL) as one:
+            while not broker.core.quotas.connection_throttle_ms("127.0.0.1", 0):
+                pass  # a hundred come in at once
+            early = await one.connect()
+            early.send(request(VERSIONS, 3))
+            assert await early.ended() == b""
+            broker.clock.advance(11_000)
+            late = await one.connect()
+            late.send(request(VERSIONS, 3))
+            assert await late.receive()
+
+    run(scenario())
 
 
 def test_cve_2026_111115_tagged_fields_of_a_request_header(run):

@@ -3,10 +3,13 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ottla
+from ottla.broker.quotas import QuotaRecord, Quotas
 from ottla.ports.errors import ErrorCode
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.wire.messages import alter_client_quotas as altering
@@ -124,6 +127,7 @@ def test_what_cannot_be_is_refused(raw: Raw) -> None:
         ({"user": "u"}, {"producer_byte_rate": -1.0}),
         ({"user": "u"}, {"consumer_byte_rate": 1.5}),
         ({"ip": "10.0.0.1"}, {"producer_byte_rate": 1.0}),
+        ({"ip": "10.0.0.256"}, {"connection_creation_rate": 1.0}),
     ):
         assert outcome(raw.ask(1, alter(entity, **quotas)))[0] == invalid, (entity, quotas)
     twice = alter({"user": "u"}, request_percentage=1.0)
@@ -240,3 +244,42 @@ def test_time_is_a_quota_too(monkeypatch: pytest.MonkeyPatch) -> None:
     client = broker.connect("app")
     assert told(client, ListGroupsRequest(), 4) == 0
     assert told(client, ListGroupsRequest(), 4) == 1_000
+
+
+def test_an_address_may_connect_so_often() -> None:
+    """KIP-612: what comes in counts, over eleven seconds; what is held does not."""
+    quotas = Quotas()
+    rate = "connection_creation_rate"
+    quotas.apply(QuotaRecord((("ip", "2001:db8:0::1"),), rate, 1.0))
+    quotas.apply(QuotaRecord((("ip", None),), rate, 2.0))
+    for host, free in (("2001:db8::1", 10), ("::ffff:192.0.2.1", 20), ("192.0.2.2", 20)):
+        waits_ms = [quotas.connection_throttle_ms(host, 0) for _ in range(free + 3)]
+        assert waits_ms == [0] * free + [1_000 * 10 // free] * 3
+        assert quotas.connection_throttle_ms(host, 11_000) == 0
+    quotas.apply(QuotaRecord((("ip", None),), rate, None))
+    assert not any(quotas.connection_throttle_ms("192.0.2.2", 0) for _ in range(100))
+    assert any(quotas.connection_throttle_ms("2001:db8::1", 0) for _ in range(100))
+
+
+def test_who_connects_too_often_is_held(tmp_path: Path) -> None:
+    with ottla.Broker(tmp_path) as broker:
+        admin = Raw(broker.bootstrap_servers)
+
+        def limit(rate: float | None) -> None:
+            quota = alter({"ip": "127.0.0.1"}, connection_creation_rate=rate)
+            assert outcome(admin.ask(1, quota)) == (0, "")
+
+        def comes_in() -> bool:
+            another = Raw(broker.bootstrap_servers)
+            try:
+                return bool(another.ask(4, ListGroupsRequest()).error_code == ErrorCode.NONE)
+            except ConnectionError:
+                return False
+            finally:
+                another.close()
+
+        limit(1.0)
+        assert not all(comes_in() for _ in range(100))
+        limit(None)
+        assert comes_in()
+        admin.close()

@@ -1,5 +1,6 @@
 """Which quotas there are, for which entities, and what they may be: as in Apache Kafka 4.3."""
 
+import ipaddress
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -37,6 +38,18 @@ def check_entity(entity: Sequence[tuple[str, str | None]]) -> None:
             "Invalid quota entity combination, IP entity should not be combined with User or "
             "ClientId"
         )
+    if _IP in kinds and entity[0][1] is not None and canonical_address(entity[0][1]) is None:
+        raise _invalid(f"{entity[0][1]} is not a valid IP or resolvable host.")
+
+
+def canonical_address(name: str) -> str | None:
+    """An address in the one form in which addresses are compared; None if it is none."""
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def check_alterations(

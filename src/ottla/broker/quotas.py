@@ -8,7 +8,8 @@ most particular one that is set counts, in Kafka's order:
     client id, default client id
 
 All connections of an entity share what it measures: a quota for a user is one for all its client
-ids together, one for client ids is the same for whoever uses them.
+ids together, one for client ids is the same for whoever uses them. An address may have a quota of
+its own, or the default of all addresses, for the connections that come from it (KIP-612).
 
 Bytes produced and fetched and the time of request handling are rates over eleven windows of a
 second (quota.window.num). Partitions made and removed fill a bucket of tokens (KIP-599), so that a
@@ -24,16 +25,18 @@ from enum import IntEnum
 
 import msgspec
 
-from ottla.broker.quota_configs import check_alterations, check_entity
+from ottla.broker.quota_configs import canonical_address, check_alterations, check_entity
 from ottla.ports.limits import QUOTA_METERS_MAX
 
-USER, CLIENT_ID = "user", "client-id"
+USER, CLIENT_ID, ADDRESS = "user", "client-id", "ip"
 PRODUCER_BYTE_RATE = "producer_byte_rate"
 CONSUMER_BYTE_RATE = "consumer_byte_rate"
 REQUEST_PERCENTAGE = "request_percentage"
 CONTROLLER_MUTATION_RATE = "controller_mutation_rate"
+CONNECTION_CREATION_RATE = "connection_creation_rate"
 
 REQUEST_THROTTLE_MS_MAX = 1_000  # a wait for request_percentage is at most one window
+_CONNECTION_THROTTLE_MS_MAX = 1_000  # so is the wait of a connection
 
 _WINDOWS = 11  # quota.window.num
 _WINDOW_MS = 1_000  # quota.window.size.seconds
@@ -62,6 +65,7 @@ class Quotas:
 
     def __init__(self) -> None:
         self._values: dict[Entity, dict[str, float]] = {}
+        self._of_addresses: dict[str | None, float] = {}  # None: the default
         self._set: frozenset[str] = frozenset()  # the keys that any entity has
         self._rates: OrderedDict[tuple[str, str | None, str | None], _Rate | _Bucket] = (
             OrderedDict()
@@ -87,6 +91,12 @@ class Quotas:
             values[record.key] = record.value
         if not values:
             del self._values[entity]
+        if entity[0][0] == ADDRESS:
+            self._of_addresses = {
+                name and (canonical_address(name) or name): values[CONNECTION_CREATION_RATE]
+                for ((kind, name), *_), values in self._values.items()
+                if kind == ADDRESS
+            }
         self._set = frozenset(key for values in self._values.values() for key in values)
         self._rates.clear()
 
@@ -135,6 +145,24 @@ class Quotas:
         """How long a client has to wait for what it has used already."""
         found = self._limit(key, principal, client_id)
         return 0 if found is None else found[1].throttle_ms(found[0], now_ms)
+
+    def connection_throttle_ms(self, host: str, now_ms: int) -> int:
+        """Count a connection from an address, or tell for how long it is one too many.
+
+        One that is too many does not count.
+        """
+        if not self._of_addresses:
+            return 0
+        address = canonical_address(host)
+        limit = self._of_addresses.get(address, self._of_addresses.get(None))
+        if limit is None:
+            return 0
+        meter = self._meter(CONNECTION_CREATION_RATE, limit, address, None)
+        meter.record(1, now_ms)
+        throttle_ms = min(meter.throttle_ms(limit, now_ms), _CONNECTION_THROTTLE_MS_MAX)
+        if throttle_ms:
+            meter.record(-1, now_ms)
+        return throttle_ms
 
     def _limit(
         self, key: str, principal: str, client_id: str

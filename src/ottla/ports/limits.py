@@ -42,5 +42,5 @@ PRODUCER_ID_BLOCK_SIZE = 1_000
 PATTERN_BYTES_MAX = 4_096  # a regular expression of a client
 PRODUCER_BATCHES_RETAINED = 5  # what max.in.flight.requests.per.connection=5 needs
 ACLS_MAX = 10_000
-QUOTA_METERS_MAX = 10_000  # users and client ids whose use is measured
+QUOTA_METERS_MAX = 10_000  # users, client ids and addresses whose use is measured
 DISK_RESERVE_BYTES = 33_554_432  # with less than this free, nothing new is taken in

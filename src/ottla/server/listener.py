@@ -6,6 +6,9 @@ ask for SASL first. Each tells its clients an address of its own.
 
 An `Acceptor` takes connections from all of them. It counts a connection from the moment it is
 accepted, TLS handshake included, and closes what is over a bound before anything is read from it.
+A connection that comes too soon after others from its address, by the quota of that address, is
+held without being read and closed after its wait (KIP-612): its client is slowed down, and does not
+come again at once. While it is held it counts like any other.
 """
 
 import asyncio
@@ -91,6 +94,7 @@ class Acceptor:
         self._turned_away: set[str] = set()  # told in the log already
         self._listeners = tuple(listeners)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[socket.socket, asyncio.TimerHandle] = {}  # came too soon
         self._closed = False
 
     def start(self) -> None:
@@ -104,6 +108,10 @@ class Acceptor:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        for held, timer in self._held.items():
+            timer.cancel()
+            held.close()
+        self._held.clear()
         for listener in self._listeners:
             if listener.socket.fileno() >= 0:
                 self._loop.remove_reader(listener.socket)
@@ -140,9 +148,22 @@ class Acceptor:
             self._total += 1
             self._open[host] += 1
             connected.setblocking(False)
+            now_ms = self._server.monotonic_ms()
+            throttle_ms = self._server.core.quotas.connection_throttle_ms(host, now_ms)
+            if throttle_ms:
+                self._hold(connected, host, throttle_ms)
+                continue
             task = self._loop.create_task(self._admit(listener, connected, host))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _hold(self, connected: socket.socket, host: str, throttle_ms: int) -> None:
+        def let_go() -> None:
+            del self._held[connected]
+            connected.close()
+            self.released(host)
+
+        self._held[connected] = self._loop.call_later(throttle_ms / 1_000, let_go)
 
     def _has_room(self, host: str) -> bool:
         limits = self._limits

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from ottla.broker.quotas import Quotas
 from ottla.ports.clock import RealClock
 from ottla.ports.errors import InvariantBroken, ProtocolError, StorageFailed
 from ottla.server.address import bind
@@ -100,6 +101,7 @@ class Core:
         self.checkpoints_done = 0
         self.muted_until_ms = 0
         self.housekeeping = Housekeeping()
+        self.quotas = Quotas()
 
     def handle(self, connection, frame, send) -> None:
         word, _, text = bytes(frame).partition(b" ")

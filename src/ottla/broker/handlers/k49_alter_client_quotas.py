@@ -2,8 +2,7 @@
 
 Behaviour: each entity has its own answer, durable before it is given. `validate_only` changes
 nothing.
-Divergences: quotas of addresses (connection_creation_rate) are kept and told, and do not act. An
-address is taken as it is written, and no name is looked up.
+Divergences: addresses are numbers. A host's name is refused like one that cannot be resolved.
 """
 
 from collections import Counter
