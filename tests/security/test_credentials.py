@@ -12,6 +12,7 @@ import pytest
 import ottla
 from ottla.broker.sasl.credentials import HASHES
 from ottla.client import Admin, NotLetIn, TimedOut
+from ottla.ports.errors import ErrorCode
 from ottla.testing.in_process import InProcessBroker
 from ottla.wire.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
@@ -71,6 +72,9 @@ REFUSED = {
     "twice": alter(upsertion("carol"), upsertion("carol")),
     "set and deleted": alter(upsertion("carol"), deletion("carol")),
     "two mechanisms": alter(upsertion("dora"), upsertion("dora", mechanism=SHA_512)),
+    "an empty salted password": alter(
+        ScramCredentialUpsertion("carol", SHA_256, 4_096, SALT, salted_password=b"")
+    ),
     "a deletion of nobody": alter(deletion("nobody")),
     "a deletion by an unknown mechanism": alter(deletion("nobody", mechanism=0)),
     "one good and one bad": alter(upsertion("emil"), upsertion("fred", iterations=1)),
@@ -87,6 +91,28 @@ def test_both_brokers_answer_the_same_to(what, kafka_authorizing, ottla_authoriz
         answers.append(told(raw.ask(0, REFUSED[what])))
         raw.close()
     assert answers[0] == answers[1]
+
+
+@pytest.mark.kafka
+def test_both_brokers_answer_the_same_to_a_user_in_both_lists(kafka_authorizing, ottla_authorizing):
+    answers = []
+    for bootstrap_servers in (kafka_authorizing, ottla_authorizing):
+        raw = Raw(bootstrap_servers)
+        requests = [
+            alter(upsertion("hanna")),
+            alter(deletion("hanna"), upsertion("hanna")),
+            alter(deletion("hanna"), upsertion("hanna", SHA_512)),
+            alter(deletion("hanna", SHA_512), upsertion("hanna")),
+            alter(deletion("hanna"), upsertion("hanna", iterations=1)),
+            alter(deletion("hanna"), deletion("hanna")),
+            alter(deletion("hanna")),
+        ]
+        answers.append([told(raw.ask(0, request)) for request in requests])
+        raw.close()
+    assert answers[0] == answers[1]
+    codes = [answer[0][1] for answer in answers[0]]
+    twice, missing = ErrorCode.DUPLICATE_RESOURCE, ErrorCode.RESOURCE_NOT_FOUND
+    assert codes == [0, twice, twice, missing, twice, twice, 0]
 
 
 @pytest.mark.kafka

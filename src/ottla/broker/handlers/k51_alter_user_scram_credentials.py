@@ -5,7 +5,6 @@ broker never sees it. One change for each user in a request, whatever the mechan
 one frame. Iterations must be between 4096 and 16384, as in Kafka.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
@@ -15,7 +14,7 @@ from ottla.broker.sasl.credentials import (
     ScramCredentialDeleted,
     credential_of,
 )
-from ottla.ports.errors import ErrorCode, KafkaError
+from ottla.ports.errors import ErrorCode, KafkaError, error_text
 from ottla.ports.limits import SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN
 from ottla.wire.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
@@ -44,9 +43,9 @@ def handle(broker: "Broker", request: "Request[AlterUserScramCredentialsRequest]
     for user, of_user in changes.items():
         result = AlterUserScramCredentialsResult(user=user, error_message=None)
         try:
-            records += list(_records(broker, of_user))
+            records.append(_record(broker, of_user))
         except KafkaError as error:
-            result.error_code, result.error_message = error.code, error.message
+            result.error_code, result.error_message = error.code, error_text(error)
         results.append(result)
     if records:
         broker.check_disk_space()
@@ -54,24 +53,27 @@ def handle(broker: "Broker", request: "Request[AlterUserScramCredentialsRequest]
     request.respond(AlterUserScramCredentialsResponse(results=results))
 
 
-def _records(broker: "Broker", changes: list[Change]) -> Iterator[CredentialRecord]:
-    for change in changes:
-        mechanism = _checked(change)
-        if isinstance(change, ScramCredentialDeletion):
-            if broker.credentials.find(change.name, mechanism) is None:
-                raise KafkaError(
-                    ErrorCode.RESOURCE_NOT_FOUND,
-                    "Attempt to delete a user credential that does not exist",
-                )
-            yield ScramCredentialDeleted(change.name, mechanism)
-        else:
-            salt, salted = bytes(change.salt), bytes(change.salted_password)
-            yield credential_of(change.name, mechanism, salt, change.iterations, salted)
-        if len(changes) > 1:
-            raise KafkaError(
-                ErrorCode.DUPLICATE_RESOURCE,
-                "A user credential cannot be altered twice in the same request",
-            )
+def _record(broker: "Broker", changes: list[Change]) -> CredentialRecord:
+    """The record of a user's one change; of several the first is looked at, as in Kafka."""
+    change = changes[0]
+    mechanism = _checked(change)
+    deletes = isinstance(change, ScramCredentialDeletion)
+    if deletes and broker.credentials.find(change.name, mechanism) is None:
+        raise KafkaError(
+            ErrorCode.RESOURCE_NOT_FOUND,
+            "Attempt to delete a user credential that does not exist",
+        )
+    if len(changes) > 1:
+        raise KafkaError(
+            ErrorCode.DUPLICATE_RESOURCE,
+            "A user credential cannot be altered twice in the same request",
+        )
+    if isinstance(change, ScramCredentialDeletion):
+        return ScramCredentialDeleted(change.name, mechanism)
+    salt, salted = bytes(change.salt), bytes(change.salted_password)
+    if not salted:
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)  # as Kafka says to an empty key
+    return credential_of(change.name, mechanism, salt, change.iterations, salted)
 
 
 def _checked(change: Change) -> str:
