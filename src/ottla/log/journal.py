@@ -24,6 +24,7 @@ that belongs there, and a write ends with as many zeros as a frame has header, s
 taken for new.
 """
 
+import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from dataclasses import dataclass, field
 from crc32c import crc32c
 
 from ottla.ports.disk import Buffer, Disk, File
-from ottla.ports.errors import DataDamaged
+from ottla.ports.errors import DataDamaged, StorageFailed
 from ottla.ports.failpoints import failpoint
 from ottla.ports.invariants import invariant
 
@@ -105,11 +106,12 @@ class JournalFile:
     def create(self) -> None:
         """Make the file, and make it durable before any frame goes into it.
 
-        One that is there has held no frame; a good header of it is left alone, for a power cut must
-        not find a long file with half a header.
+        One that is there has held no frame that counts, and loses all of them; a good header of it
+        is left alone, for a power cut must not find a long file with half a header.
         """
         if self._is_there():
             self.file().truncate(FILE_HEADER_BYTES)
+            self._fill()
         elif self.disk.exists(SPARE_PATH):
             self._reuse_spare()
         else:
@@ -142,8 +144,9 @@ class JournalFile:
         file.write(0, [header + _CRC.pack(crc32c(header))])
 
     def _fill(self) -> None:
-        for at in range(0, self.fill_bytes, len(_ZEROS)):
-            self.file().write(FILE_HEADER_BYTES + at, [_ZEROS])
+        with contextlib.suppress(StorageFailed):  # a disk that is nearly full: room is a favour
+            for at in range(0, self.fill_bytes, len(_ZEROS)):
+                self.file().write(FILE_HEADER_BYTES + at, [_ZEROS])
 
     def close(self) -> None:
         if self._file is not None:

@@ -239,6 +239,30 @@ def test_a_new_file_has_room_that_was_written_ahead() -> None:
     assert read_all(disk)[0] == [b"x"]
 
 
+def test_a_disk_too_full_for_room_ahead_still_takes_frames() -> None:
+    disk = new_disk()
+    disk.fail("write", nth=2)
+    journal = Journal(disk, 0, sync=True, allocate_bytes=1 << 20)
+    journal.append([b"x"])
+    sync(journal)
+    assert read_all(disk)[0] == [b"x"]
+
+
+def test_a_file_that_never_held_a_good_frame_begins_anew_with_room() -> None:
+    """What a crash left of its first frames must not come back behind the new ones."""
+    disk = new_disk()
+    journal = Journal(disk, 0, sync=True)
+    for body in BODIES:
+        journal.append([body])
+    sync(journal)
+    disk.open(file_name(0)).write(FILE_HEADER_BYTES + 5, [b"\xff"])
+    journal = Journal(disk, 0, sync=True, allocate_bytes=1 << 20)
+    assert len(content_of(disk)) == FILE_HEADER_BYTES + (1 << 20)
+    journal.append([BODIES[0]])
+    sync(journal)
+    assert read_all(disk)[0] == BODIES[:1]
+
+
 def test_a_missing_file_is_refused() -> None:
     disk = new_disk()
     journal = Journal(disk, 0, sync=True)
