@@ -177,12 +177,6 @@ ALLOWED = [
         rare=True,
     ),
     Allowed(
-        "JoinGroup",
-        "protocol_name",
-        'a refused member is told the protocol "", Kafka says null from version 7 on',
-        _both({""}, {None}),
-    ),
-    Allowed(
         "OffsetDelete",
         "",
         "a group without members is gone with its last offset; Kafka keeps it until it next looks "

@@ -88,7 +88,7 @@ class Pools:
         items = {}
         for _ in range(count):
             item = self._element(field, version)
-            items.setdefault(_identity(item), item)
+            items.setdefault(len(items) if own is _REPEATED else _identity(item), item)
         return list(items.values())
 
     def _element(self, field: Field, version: int) -> Any:
@@ -161,6 +161,7 @@ def _of(*values: Any) -> Callable[[Pools], Any]:
 
 _NOTHING = _of(None)  # the field's array stays empty
 _ONE = _of(None)  # it has one struct
+_REPEATED = _of(None)  # its items may be the same
 _GROUP = _named("group")
 _GROUPS = _named("group", "group", "nobody", "")
 _TRANSACTIONS = _named("id", "id", "id", "stranger", "")
@@ -241,7 +242,11 @@ _OWN: Mapping[str, Mapping[str, Callable[[Pools], Any]]] = {
     "OffsetCommit": {
         "GroupId": lambda pools: pools.fresh("new") if pools.rng.random() < 0.3 else _GROUP(pools)
     },
-    "ListOffsets": {"Timestamp": _of(-1, -2, -3, -4, -5, -6, -7, 0, MOMENT_MS, MOMENT_MS + 1)},
+    "ListOffsets": {
+        "Topics": _REPEATED,
+        "Partitions": _REPEATED,
+        "Timestamp": _of(-1, -2, -3, -4, -5, -6, -7, 0, MOMENT_MS, MOMENT_MS + 1),
+    },
     "Metadata": {"Name": _named("a", "a", "b", "=in valid", "=")},
     "OffsetForLeaderEpoch": {"LeaderEpoch": _of(-1, 0, 0, 1)},
     "FindCoordinator": {

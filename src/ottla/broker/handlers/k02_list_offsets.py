@@ -2,10 +2,12 @@
 
 Behaviour: -1 the end a consumer of this isolation sees, -2 the start, -3 the record with the
 largest timestamp, -4 and -5 as -2 and none (nothing is tiered), else the first record with at least
-this timestamp, or offset -1 if there is none.
+this timestamp, or offset -1 if there is none. A partition that is named twice is INVALID_REQUEST,
+once.
 Versions: v2 isolation level, v4 leader epochs, v7 max timestamp (KIP-734), v8 -4, v9 -5, v11 -6.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
@@ -40,22 +42,36 @@ _SINCE_VERSION = {
 @api(2, 1, 11)
 def handle(broker: "Broker", request: "Request[ListOffsetsRequest]") -> None:
     read_committed = request.body.isolation_level == 1
-    topics = []
-    for topic in request.body.topics:
-        partitions = []
-        for wanted in topic.partitions:
-            partition = broker.catalog.partition(topic.name, wanted.partition_index)
-            partitions.append(_look_up(partition, wanted, read_committed, request.version))
-        topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
-    request.respond_now(ListOffsetsResponse(topics=topics))
+    named = [(topic.name, wanted) for topic in request.body.topics for wanted in topic.partitions]
+    times = Counter((name, wanted.partition_index) for name, wanted in named)
+    answers: dict[tuple[str, int], ListOffsetsPartitionResponse] = {}
+    for name, wanted in named:
+        place = name, wanted.partition_index
+        if times[place] > 1:
+            answers[place] = _nothing(wanted.partition_index, ErrorCode.INVALID_REQUEST)
+        else:
+            partition = broker.catalog.partition(*place)
+            answers[place] = _look_up(partition, wanted, read_committed, request.version)
+    topics: dict[str, list[ListOffsetsPartitionResponse]] = {}
+    for (name, _), answer in answers.items():
+        topics.setdefault(name, []).append(answer)
+    request.respond_now(
+        ListOffsetsResponse(
+            topics=[ListOffsetsTopicResponse(name, found) for name, found in topics.items()]
+        )
+    )
+
+
+def _nothing(index: int, code: ErrorCode = ErrorCode.NONE) -> ListOffsetsPartitionResponse:
+    return ListOffsetsPartitionResponse(
+        partition_index=index, error_code=code, offset=-1, timestamp=-1, leader_epoch=-1
+    )
 
 
 def _look_up(
     partition: Partition | None, wanted: ListOffsetsPartition, read_committed: bool, version: int
 ) -> ListOffsetsPartitionResponse:
-    answer = ListOffsetsPartitionResponse(
-        partition_index=wanted.partition_index, offset=-1, timestamp=-1, leader_epoch=-1
-    )
+    answer = _nothing(wanted.partition_index)
     if wanted.timestamp < 0 and version < _SINCE_VERSION.get(wanted.timestamp, _NEVER):
         answer.error_code = ErrorCode.UNSUPPORTED_VERSION
     elif partition is None:

@@ -4,7 +4,8 @@ Behaviour: the request is parked until all members have joined the next generati
 timeout is over; see `ottla.coordinator.rebalance`.
 Versions: v0 has no rebalance timeout, the session timeout stands for it; v4 a member without an id
 gets one with MEMBER_ID_REQUIRED and joins again (KIP-394); v5 static members (KIP-345); v7 protocol
-type; v8 reason; v9 SkipAssignment for a static leader that is back (KIP-814).
+type, and null for the protocol of a refused member; v8 reason; v9 SkipAssignment for a static
+leader that is back (KIP-814).
 Divergences: members without a generation beyond a bound of the whole broker are answered
 COORDINATOR_LOAD_IN_PROGRESS; a parked request is answered REBALANCE_IN_PROGRESS when its member
 sends another.
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from ottla.broker.registry import api
 from ottla.coordinator.membership import JoinRequest
-from ottla.wire.messages.join_group import JoinGroupRequest
+from ottla.ports.errors import ErrorCode
+from ottla.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _REBALANCE_TIMEOUT_VERSION = 1
 _MEMBER_ID_REQUIRED_VERSION = 4
+_NULL_PROTOCOL_VERSION = 7
 _SKIP_ASSIGNMENT_VERSION = 9
 
 
@@ -42,4 +45,11 @@ def handle(broker: "Broker", request: "Request[JoinGroupRequest]") -> None:
         requires_member_id=version >= _MEMBER_ID_REQUIRED_VERSION,
         can_skip_assignment=version >= _SKIP_ASSIGNMENT_VERSION,
     )
+    if version >= _NULL_PROTOCOL_VERSION:
+        request.amend(_without_protocol)
     broker.commit_group(broker.groups.join(request, join, broker.clock.monotonic_ms()))
+
+
+def _without_protocol(response: JoinGroupResponse) -> None:
+    if response.error_code != ErrorCode.NONE:
+        response.protocol_name = None
