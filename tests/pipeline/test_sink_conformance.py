@@ -281,6 +281,33 @@ def test_a_frozen_schema_makes_an_unknown_column_a_dead_letter(destination: Dest
     sink.close()
 
 
+def test_a_name_that_cannot_be_a_column_makes_a_dead_letter(destination: Destination) -> None:
+    """Names come with the data: quoted, whatever is in them, and none ends the pipeline."""
+    odd = ['a"b', "x; DROP TABLE t; --", "%s", "select", "é", "a b", "\\", "{}", "$1", "'"]
+    bad = ["", "nul\0", "line\nfeed", "\x1b[2J", "n" * 1_001]
+    sink = destination.sink()
+    epoch = sink.claim({0: 0})[0].epoch
+    rows: list[dict[str, object]] = [{"id": 1} | dict.fromkeys(odd, 7)]
+    rows += [{"id": 2, name: 7} for name in bad]
+    rows.append({f"c{number}": 7 for number in range(1_001)})
+    assert sink.write(rows_of(rows, epoch)) == (1, 6)
+    assert sink.write(rows_of([{"id": 3}], epoch, start=7)) == (1, 0)
+    columns, found = sink.sample(9)
+    assert columns == ["id", *odd]
+    assert sorted(found, key=lambda row: int(row[0])) == [(1, *[7] * 10), (3, *[None] * 10)]
+    assert len(destination.query("SELECT raw FROM _ottla_dead_letters")) == 6
+    sink.close()
+
+
+def test_columns_that_a_database_does_not_tell_apart(destination: Destination) -> None:
+    sink = destination.sink()
+    epoch = sink.claim({0: 0})[0].epoch
+    sink.write(rows_of([{"a": 1}], epoch))
+    written = sink.write(rows_of([{"a": 2, "A": 2}, {"a": 3}], epoch, start=1))
+    assert written == ((1, 1) if destination.scheme == "sqlite" else (2, 0))
+    sink.close()
+
+
 def test_types_given_are_used_and_a_row_without_key_is_a_dead_letter(
     destination: Destination,
 ) -> None:

@@ -10,6 +10,7 @@ locks. It cannot hold up its successor: claiming ends the predecessor's session,
 kept in the row, and every session of ours gives up by itself after it was idle in a transaction.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -61,6 +62,7 @@ _HOPELESS_TEXTS = (
     "no password supplied",
     "not permitted",
 )
+_QUOTED = re.compile('"([^"]*)"')
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _OUR_TABLES: LiteralString = f"""
 CREATE TABLE IF NOT EXISTS {OFFSETS_TABLE} (
@@ -149,10 +151,11 @@ class PostgresSink(Sink):
                 else sql.Identifier(name)
                 for name in columns
             ]
-            statement = sql.SQL("SELECT {} FROM {} LIMIT %s").format(
-                sql.SQL(", ").join(shown), self._table()
+            # A literal and no parameter: with parameters, a % in the name of a column would be one.
+            statement = sql.SQL("SELECT {} FROM {} LIMIT {}").format(
+                sql.SQL(", ").join(shown), self._table(), sql.Literal(count)
             )
-            return self._db.execute(statement, (count,)).fetchall()
+            return self._db.execute(statement).fetchall()
 
     def dead_letters(self) -> list[RefusedRow]:
         with self._errors():
@@ -333,13 +336,21 @@ class PostgresSink(Sink):
         try:
             yield
         except psycopg.Error as error:
-            text = f"{self._shown}: {_reason(error)}"
+            reason = _reason(error)
+            if error.sqlstate is None:  # libpq's own, which quotes parts of the address
+                reason = _QUOTED.sub(self._known, reason)
+            text = f"{self._shown}: {reason}"
             hopeless = (error.sqlstate or "").startswith(_HOPELESS) or (
                 error.sqlstate is None and any(part in text for part in _HOPELESS_TEXTS)
             )
             if hopeless or not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 raise PipelineStopped(text) from error
             raise SinkAway(text) from error
+
+    def _known(self, quoted: re.Match[str]) -> str:
+        """What is quoted, unless it could be a part of a password."""
+        known = quoted[1] in self._shown or ".s.PGSQL." in quoted[1]
+        return quoted[0] if known else '"…"'
 
 
 _OURS = (OFFSETS_TABLE, DEAD_LETTERS_TABLE)

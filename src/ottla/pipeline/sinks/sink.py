@@ -35,6 +35,7 @@ from ottla.ports.failpoints import failpoint
 
 OFFSETS_TABLE = "_ottla_offsets"
 DEAD_LETTERS_TABLE = "_ottla_dead_letters"
+_COLUMNS_MAX = 1_000
 
 
 class Position(NamedTuple):
@@ -119,6 +120,8 @@ class SinkTarget:
 
 class Sink(ABC):
     """A table of a database as the destination of a topic. One worker, one thread."""
+
+    column_name_bytes_max = 63
 
     def __init__(self, target: SinkTarget) -> None:
         self.target = target
@@ -255,6 +258,7 @@ class Sink(ABC):
             return rows
         if not self._columns:
             self._columns = self._table_columns()
+        rows = self._with_possible_columns(rows, refused)
         values = [row.values for row in rows]
         known = self._columns
         new = {name: None for row in values for name in row if name not in known}
@@ -281,6 +285,50 @@ class Sink(ABC):
             refused.extend(refuse(row, reason, None) for row in rows)
             return []
         return self._checked(rows, refused)
+
+    def _with_possible_columns(
+        self, rows: list[SinkRow], refused: list[RefusedRow]
+    ) -> list[SinkRow]:
+        """The rows whose columns are in the table, or can be.
+
+        The names come with the data: one that no database takes must not end the pipeline.
+        """
+        known = set(self._columns)
+        if all(known.issuperset(row.values) for row in rows):
+            return rows
+        taken = {self._told_apart(name) for name in known}
+        good = []
+        for row in rows:
+            new = {name for name, v in row.values.items() if name not in known and v is not None}
+            wrong = self._wrong_name(new, taken)
+            if wrong is not None:
+                refused.append(refuse(row, *wrong))
+                continue
+            known |= new
+            taken |= {self._told_apart(name) for name in new}
+            good.append(row)
+        return good
+
+    def _wrong_name(self, new: set[str], taken: set[str]) -> tuple[str, str] | None:
+        """Why a row's new columns cannot be made, and which of them."""
+        seen = set(taken)
+        for name in sorted(new):
+            size_bytes = len(name.encode())
+            if not name or not name.isprintable():
+                return "this is no name for a column: it is empty or not printable", ascii(name)
+            if size_bytes > self.column_name_bytes_max:
+                most = self.column_name_bytes_max
+                return f"the name has {size_bytes} bytes, and a column {most} at most", name
+            if self._told_apart(name) in seen:
+                return "there is a column already that the database takes for the same", name
+            if len(seen) >= _COLUMNS_MAX:
+                return f"the table has {_COLUMNS_MAX} columns already", name
+            seen.add(self._told_apart(name))
+        return None
+
+    def _told_apart(self, name: str) -> str:
+        """What the database compares names by."""
+        return name
 
     def _checked(self, rows: list[SinkRow], refused: list[RefusedRow]) -> list[SinkRow]:
         """The rows that have a key and whose values the columns take."""

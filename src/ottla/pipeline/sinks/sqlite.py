@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS {DEAD_LETTERS_TABLE} (
 class SqliteSink(Sink):
     """A table of an SQLite database."""
 
+    column_name_bytes_max = 1_000
+
     def __init__(self, path: str, target: SinkTarget) -> None:
         super().__init__(target)
         self._path = Path(path)
@@ -174,6 +176,9 @@ class SqliteSink(Sink):
         if columns:
             self._check_key(columns)
         return columns
+
+    def _told_apart(self, name: str) -> str:
+        return name.encode().lower().decode()  # only A to Z, as SQLite does
 
     def _create_table(self, columns: dict[str, str]) -> None:
         key = self.target.options.key
