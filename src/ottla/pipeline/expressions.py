@@ -43,11 +43,12 @@ class MissingColumn(KeyError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression: call it with a row."""
+    """A compiled expression: call it with a row. `shown` is as it was written, for people."""
 
     text: str
     columns: frozenset[str] = field(compare=False)
     function: Callable[[Row], Any] = field(compare=False, repr=False)
+    shown: str = field(compare=False)
 
     def __call__(self, row: Row) -> Any:
         try:
@@ -67,14 +68,14 @@ class Aggregation:
     argument: Expression | None
 
     @property
-    def text(self) -> str:
-        return f"{self.function}({self.argument.text if self.argument else ''})"
+    def shown(self) -> str:
+        return f"{self.function}({self.argument.shown if self.argument else ''})"
 
 
 def compile_expression(node: Node) -> Expression:
     """Compile the text of `node`. Raises ConfigError at its place if it is not allowed."""
     text = node.text()
-    return _compile(_parse(text, node), text, node)
+    return _compile(_parse(text, node), text, node, node.raw_text())
 
 
 def compile_aggregation(node: Node) -> Aggregation:
@@ -93,7 +94,8 @@ def compile_aggregation(node: Node) -> Aggregation:
     if not call.args:
         return Aggregation(name, None)
     argument = ast.Expression(call.args[0])
-    return Aggregation(name, _compile(argument, ast.unparse(argument), node))
+    shown = node.raw_text().partition("(")[2].rpartition(")")[0].strip()
+    return Aggregation(name, _compile(argument, ast.unparse(argument), node, shown))
 
 
 def _parse(text: str, node: Node) -> ast.Expression:
@@ -103,7 +105,7 @@ def _parse(text: str, node: Node) -> ast.Expression:
         node.fail(f"{text!r} is not an expression: {error.msg} at character {error.offset}")
 
 
-def _compile(tree: ast.Expression, text: str, node: Node) -> Expression:
+def _compile(tree: ast.Expression, text: str, node: Node, shown: str) -> Expression:
     translator = _Translator(text, node)
     body = translator.visit(tree.body)
     arguments = ast.arguments(
@@ -112,8 +114,8 @@ def _compile(tree: ast.Expression, text: str, node: Node) -> Expression:
     wrapped = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
     # Safe to evaluate: the translator let through nothing but arithmetic and FUNCTIONS.
     scope = {"__builtins__": {}, **{f"_{name}": f for name, f in FUNCTIONS.items()}}
-    function = eval(compile(wrapped, f"<{text}>", "eval"), scope)
-    return Expression(text, frozenset(translator.columns), function)
+    function = eval(compile(wrapped, f"<{shown}>", "eval"), scope)
+    return Expression(text, frozenset(translator.columns), function, shown)
 
 
 class _Translator(ast.NodeTransformer):

@@ -3,6 +3,8 @@
 A `Node` wraps one value of the YAML file, or of the same structure given in Python, with the line
 and column it came from, so that every complaint can name its place. `load_yaml` is the only thing
 here that knows of YAML.
+
+What a reference to the environment stands for may be a secret: a complaint shows the reference.
 """
 
 import difflib
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote, quote_plus
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -27,6 +30,8 @@ _UNITS = {
     "w": timedelta(weeks=1),
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_FILE_BYTES_MAX = 1 << 20
+_VALUES_MAX = 100_000  # of a file, aliases followed
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -55,7 +60,16 @@ class Node:
     def fail(self, text: str) -> NoReturn:
         """Raise ConfigError with `text`, led by the place of this value."""
         place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
-        raise ConfigError(f"{place}{self.path}: {text}")
+        raise ConfigError(f"{place}{self.path}: {self._unresolved(text)}")
+
+    def _unresolved(self, text: str) -> str:
+        """The text with references in the place of what they stand for."""
+        if isinstance(self.value, str):
+            for reference in _REFERENCE.finditer(self.value):
+                found = os.environ.get(reference[1], "")
+                for form in {found, repr(found)[1:-1], quote(found), quote_plus(found)} - {""}:
+                    text = text.replace(form, reference[0])
+        return text
 
     def entries(self) -> Iterator[tuple[str, "Node", "Node"]]:
         """The entries of a mapping: name, the node of the key, the node of the value."""
@@ -167,7 +181,10 @@ def resolve(text: str, node: Node) -> str:
 def load_yaml(path: Path) -> Node:
     """The whole file as one node. Raises ConfigError if it cannot be read or is not YAML."""
     try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            raise ConfigError(f"{path}: has more than {_FILE_BYTES_MAX} bytes: no description has")
         content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        _check_values(content, path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -176,9 +193,36 @@ def load_yaml(path: Path) -> Node:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(path)
         raise ConfigError(f"{place}: this is not YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
     if content is None:
         raise ConfigError(f"{path}: is empty; three lines make a pipeline: from, dedupe, to")
     return Node(content, path.stem, str(path), 1, 1)
+
+
+def _check_values(content: Any, path: Path) -> None:
+    """Refuse tags, and what unfolds without measure: each alias counts as all that it stands for.
+
+    Raises ConfigError, RecursionError.
+    """
+    count = 0
+
+    def walk(value: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > _VALUES_MAX:
+            raise ConfigError(f"{path}: unfolds to more than {_VALUES_MAX} values")
+        tag = getattr(getattr(value, "tag", None), "value", None)
+        if tag is not None:
+            raise ConfigError(f"{path}: the tag {tag!r} is not understood: values need none here")
+        if isinstance(value, Mapping):
+            for each in value.values():
+                walk(each)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            for each in value:
+                walk(each)
+
+    walk(content)
 
 
 def _kind(value: object) -> str:

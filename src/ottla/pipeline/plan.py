@@ -8,6 +8,7 @@ guarantee would be refused here, not run with less.
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -125,7 +126,7 @@ def _source_hop(spec: PipelineSpec, files: list[str]) -> Hop:
 
 def _step_hop(step: Step) -> Hop:
     if isinstance(step, Dedupe):
-        key = ", ".join(each.text for each in step.key) or "the whole content"
+        key = ", ".join(each.shown for each in step.key) or "the whole content"
         window = "forever" if step.window == FOREVER else f"for {_span(step.window)}"
         notes = []
         if step.by == "processing_time":
@@ -149,16 +150,16 @@ def _step_hop(step: Step) -> Hop:
 
 def _told(step: Step) -> str:
     if isinstance(step, Filter):
-        return step.condition.text
+        return step.condition.shown
     if isinstance(step, SetColumns):
-        return ", ".join(f"{name} = {expression.text}" for name, expression in step.columns)
+        return ", ".join(f"{name} = {expression.shown}" for name, expression in step.columns)
     if isinstance(step, Rename):
         return ", ".join(f"{old} → {new}" for old, new in step.names)
     return ", ".join(step.names) if isinstance(step, Select | Drop) else ""
 
 
 def _aggregate_hop(step: Aggregate) -> Hop:
-    values = ", ".join(f"{name} = {value.text}" for name, value in step.values)
+    values = ", ".join(f"{name} = {value.shown}" for name, value in step.values)
     window = f" per {_span(step.window)}" if step.window is not None else ""
     notes = []
     if step.window is not None:
@@ -231,7 +232,7 @@ def _check(
     spec: PipelineSpec, place: str, expressions: Iterable[Expression], columns: set[str] | None
 ) -> None:
     for expression in expressions:
-        _check_names(spec, f"{place}: {expression.text}", sorted(expression.columns), columns)
+        _check_names(spec, f"{place}: {expression.shown}", sorted(expression.columns), columns)
 
 
 def _check_names(
@@ -251,7 +252,7 @@ def _file_columns(source: FileSource, files: list[str]) -> set[str] | None:
     try:
         with gzip.open(files[0]) if files[0].endswith(".gz") else open(files[0], "rb") as file:
             text = file.read(_HEADER_BYTES).decode("utf-8-sig", "replace")
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"{files[0]} cannot be read: {error}") from error
     delimiter = "\t" if source.format == "tsv" else ","
     names = next(csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter), [])

@@ -98,7 +98,7 @@ def _one_key(expression: Expression) -> Callable[[Row], Any]:
         found = expression(row)
         if found is None:
             # Two rows without a key are not the same row; dropping the second would lose it.
-            raise ValueError(f"the key of the dedupe, {expression.text}, has no value")
+            raise ValueError(f"the key of the dedupe, {expression.shown}, has no value")
         return found
 
     return key

@@ -20,7 +20,8 @@ SINK_SCHEMES = ("sqlite", "postgresql", "kafka")
 _FILE_SETTINGS = ("format", "types", "bytes_per_transaction")
 _SINK_SETTINGS = ("table",)
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_PASSWORD = re.compile(r"(://[^/@:]*):[^@/]*@|(password=)[^&\s]*")
+# Also what is no good URL because its password was not escaped: up to the last @.
+_PASSWORD = re.compile(r"(://[^/@:\s]*):\S*@|(password=)[^&\s]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _local_path(path: str, base: Path, node: Node) -> str:
     if path.startswith("//"):
         host, slash, local = path[2:].partition("/")
         if host not in ("", "localhost"):
-            node.fail(f"{path!r} names another machine ({host}); only local paths are supported")
+            node.fail(f"{path!r} names another machine; only local paths are supported")
         path = slash + local
     if not path:
         node.fail("the path is missing")

@@ -65,7 +65,7 @@ def test_everything(tmp_path: Path) -> None:
     assert python == PythonStep(str(tmp_path / "transforms.py"), "enrich")
     assert spec.aggregate is not None
     assert spec.aggregate.key_columns == ("carrier", "window_start")
-    assert [value.text for _, value in spec.aggregate.values] == ["count()", "sum(dep_delay)"]
+    assert [value.shown for _, value in spec.aggregate.values] == ["count()", "sum(dep_delay)"]
     assert spec.sink_options.key == ("carrier", "window_start")
 
 

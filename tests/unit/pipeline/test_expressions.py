@@ -107,7 +107,7 @@ def test_aggregations() -> None:
     total = compile_aggregation(Node("sum(price * n)", "p"))
     assert total.argument is not None
     assert (total.function, total.argument(ROW)) == ("sum", 17.5)
-    assert compile_aggregation(Node("max(max(n, 9))", "p")).text == "max(max(n, 9))"
+    assert compile_aggregation(Node("max(max(n, 9))", "p")).shown == "max(max(n, 9))"
 
 
 def test_times() -> None:

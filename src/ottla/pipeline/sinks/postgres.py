@@ -62,7 +62,7 @@ _HOPELESS_TEXTS = (
     "no password supplied",
     "not permitted",
 )
-_QUOTED = re.compile('"([^"]*)"')
+_QUOTED = re.compile("""["']([^"']*)["']""")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _OUR_TABLES: LiteralString = f"""
 CREATE TABLE IF NOT EXISTS {OFFSETS_TABLE} (
@@ -337,7 +337,9 @@ class PostgresSink(Sink):
             yield
         except psycopg.Error as error:
             reason = _reason(error)
-            if error.sqlstate is None:  # libpq's own, which quotes parts of the address
+            if (
+                error.sqlstate is None
+            ):  # libpq's and psycopg's own, which quote parts of the address
                 reason = _QUOTED.sub(self._known, reason)
             text = f"{self._shown}: {reason}"
             hopeless = (error.sqlstate or "").startswith(_HOPELESS) or (
@@ -350,7 +352,7 @@ class PostgresSink(Sink):
     def _known(self, quoted: re.Match[str]) -> str:
         """What is quoted, unless it could be a part of a password."""
         known = quoted[1] in self._shown or ".s.PGSQL." in quoted[1]
-        return quoted[0] if known else '"…"'
+        return quoted[0] if known else "'…'"
 
 
 _OURS = (OFFSETS_TABLE, DEAD_LETTERS_TABLE)

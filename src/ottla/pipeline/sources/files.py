@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from ottla.pipeline.urls import FileSource
 
 _DIGESTED_BYTES = 4_096
 _ROW_BYTES_MAX = 64 * 1024 * 1024
+_UNREADABLE = (OSError, EOFError, zlib.error)
 
 
 @dataclass(slots=True)
@@ -50,8 +52,25 @@ class FilePosition:
 
 
 def find_files(source: FileSource) -> list[str]:
-    """The files there are now, by name. Directories and hidden files are none."""
-    return sorted(path for path in glob.glob(source.glob) if os.path.isfile(path))
+    """The files there are now, by name. Directories and hidden files are none.
+
+    Raises PipelineStopped for a link that a wildcard found and that leads elsewhere: who may write
+    to the directory chose it, and not who described the pipeline.
+    """
+    found = sorted(path for path in glob.glob(source.glob) if os.path.isfile(path))
+    if not glob.has_magic(source.glob):
+        return found
+    fixed = Path(source.glob)
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    root = fixed.resolve()
+    for path in found:
+        if not Path(path).resolve().is_relative_to(root):
+            raise PipelineStopped(
+                f"{path} is a link to a place outside of {fixed}, found by a wildcard; if it is "
+                "wanted, name it without one"
+            )
+    return found
 
 
 def shown_path(path: str, base: Path) -> str:
@@ -72,7 +91,7 @@ class FileReader:
             opened = gzip.open(path) if path.endswith(".gz") else open(path, "rb")  # noqa: SIM115
             self._file = cast(BinaryIO, opened)
             self._check()
-        except (OSError, EOFError) as error:
+        except _UNREADABLE as error:
             raise PipelineStopped(f"{path} cannot be read: {error}") from error
 
     def close(self) -> None:
@@ -90,8 +109,9 @@ class FileReader:
                 return
             parsed = self._format.parse(chunk, self.position.line, last and finish)
             if parsed.used_bytes == 0:
-                if last or size > _ROW_BYTES_MAX:
+                if last:
                     return
+                self._check_row_size(size)
                 size *= 2  # a row longer than the chunk
                 continue
             size = self._source.bytes_per_transaction
@@ -105,14 +125,22 @@ class FileReader:
             chunk = self._file.read(size)
             last = len(chunk) < size
             while not last and b"\n" not in chunk:
+                self._check_row_size(len(chunk))
                 more = self._file.read(size)
                 last = len(more) < size
                 chunk += more
-        except (OSError, EOFError) as error:
+        except _UNREADABLE as error:
             raise PipelineStopped(f"{self._path} cannot be read: {error}") from error
         if last and finish:
             return chunk, True
         return chunk[: chunk.rfind(b"\n") + 1], last
+
+    def _check_row_size(self, size_bytes: int) -> None:
+        """A file that unfolds without an end, or has no lines, must not fill the memory."""
+        if size_bytes > _ROW_BYTES_MAX:
+            raise PipelineStopped(
+                f"{self._path}: line {self.position.line} has more than {_ROW_BYTES_MAX} bytes"
+            )
 
     def _move(self, parsed: Parsed, chunk: bytes) -> None:
         position = self.position

@@ -131,6 +131,11 @@ class Csv:
                 f"{self._name}:1: the first line must name the columns, each once and none "
                 f"{SOURCE_COLUMN!r}; it has {', '.join(map(repr, names)) or 'nothing'}"
             )
+        if not "".join(names).isprintable():  # lone surrogates stand for bytes that are not UTF-8
+            raise PipelineStopped(
+                f"{self._name}:1: the names of the columns are not printable UTF-8: "
+                f"{', '.join(map(ascii, names))}"
+            )
         types = ["text"] * len(names)
         if self._infer and not last and lines.exhausted:
             return 0  # no row yet to find the types from
