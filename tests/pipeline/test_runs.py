@@ -322,7 +322,7 @@ def test_two_runs_of_one_pipeline_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_the_command_runs_a_description_and_says_what_it_did(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("id,v\n1,a\n1,a\n2,b\n3\n")
+    (tmp_path / "in.csv").write_text("id,v\n1,a\n1,a\n2,b\n3\x1b[2J\n")
     (tmp_path / "p.yaml").write_text(
         "p:\n  from: file:in.csv\n  dedupe: id\n  to: sqlite:out.db?table=t\n"
     )
@@ -333,7 +333,7 @@ def test_the_command_runs_a_description_and_says_what_it_did(tmp_path: Path) -> 
     assert "1 rows are dead letters; ottla dlq p.yaml lists them" in done.stdout
     assert query(tmp_path / "out.db", "SELECT id, v FROM t ORDER BY id") == [(1, "a"), (2, "b")]
     listed = ottla("dlq", "p.yaml", "--raw", cwd=tmp_path)
-    assert listed.stdout == "in.csv:5: 2 columns are named, the row has 1\n    3\n"
+    assert listed.stdout == "in.csv:5: 2 columns are named, the row has 1\n    3\\x1b[2J\n"
     told = ottla("status", "p.yaml", cwd=tmp_path)
     assert told.stdout == (
         "p\n"
@@ -346,7 +346,10 @@ def test_the_command_runs_a_description_and_says_what_it_did(tmp_path: Path) -> 
     assert audited.stdout.endswith("exact\n")
     checked = ottla("check", "p.yaml", cwd=tmp_path)
     assert checked.stdout.count("ok ") == 2
-    assert sorted(path.name for path in (tmp_path / ".ottla" / "p").iterdir()) == [
+    kept = tmp_path / ".ottla" / "p"
+    assert [path.stat().st_mode & 0o777 for path in (kept, kept / "broker")] == [0o700, 0o700]
+    assert (kept / "pipeline.json").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in kept.iterdir()) == [
         "broker",
         "pipeline.json",
         "state",

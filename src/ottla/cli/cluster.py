@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ottla.cli.output import printable_lines
 from ottla.client.access import Access, access_to, read_settings
 from ottla.client.errors import ClientError, Fatal, ProducerFenced, Refused, TimedOut
 from ottla.client.types import Partition
@@ -218,7 +219,7 @@ def _next_step(code: int) -> str:
 
 def tell(what: str, why: str, next_step: str = "") -> None:
     """An error for a person: what happened, why, what to do next."""
-    typer.echo(f"ottla: {what}\n  why:  {why}", err=True)
+    typer.echo(f"ottla: {printable_lines(what)}\n  why:  {printable_lines(why)}", err=True)
     if next_step:
         typer.echo(f"  next: {next_step}", err=True)
 

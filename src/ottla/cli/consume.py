@@ -112,7 +112,11 @@ def consume(
     if template is not None and key_delimiter is not None:
         raise Mistake("--key-delimiter and --format are two ways to say the same")
     between = "" if key_delimiter is None else f"%k{key_delimiter.replace('%', '%%')}"
-    written = formatter(template or f"{between}%v\\n", null=_NULL if null else b"")
+    written = formatter(
+        template or f"{between}%v\\n",
+        null=_NULL if null else b"",
+        terminal=sys.stdout.isatty(),
+    )
     with Cluster(access) as cluster:
         found = [
             each

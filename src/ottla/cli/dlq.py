@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ottla.cli.output import printable
 from ottla.cli.pipelines import (
     BrokerOption,
     FileArgument,
@@ -51,6 +52,6 @@ def dlq(
 
             typer.echo(orjson.dumps(asdict(letter)).decode())
         else:
-            typer.echo(str(letter) + (f"\n    {letter.raw}" if raw else ""))
+            typer.echo(printable(letter) + (f"\n    {printable(letter.raw)}" if raw else ""))
     if not letters and not json:
         typer.echo("there are no dead letters")

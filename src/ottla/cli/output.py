@@ -37,6 +37,11 @@ def printable(text: object) -> str:
     )
 
 
+def printable_lines(text: object) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
 def print_json(content: Any) -> None:
     """One JSON document."""
     import orjson

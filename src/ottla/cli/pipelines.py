@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ottla.cli.output import printable_lines
 from ottla.client import ClientError
 from ottla.pipeline.errors import ConfigError, PipelineError
 from ottla.server.process import BrokerFailed
@@ -47,5 +48,5 @@ def errors_as_exit_codes() -> Iterator[None]:
 
 
 def _end(error: Exception, code: int) -> None:
-    print(f"ottla: {error}", file=sys.stderr)
+    print(f"ottla: {printable_lines(error)}", file=sys.stderr)
     raise typer.Exit(code) from error

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ottla.cli.output import printable_lines
 from ottla.cli.pipelines import (
     EXIT_STOPPED,
     BrokerOption,
@@ -46,7 +47,7 @@ def plan(
 
         typer.echo(orjson.dumps(asdict(made)).decode())
     else:
-        typer.echo(made.text())
+        typer.echo(printable_lines(made.text()))
 
 
 def check(
@@ -76,9 +77,8 @@ def check(
     problems = 0
     for what, problem in _checks(spec, bootstrap_servers, list(made.files)):
         problems += problem is not None
-        typer.echo(
-            f"{'ok' if problem is None else 'NOT OK'}  {what}{f': {problem}' * bool(problem)}"
-        )
+        told = what if problem is None else f"{what}: {problem}"
+        typer.echo(f"{'ok' if problem is None else 'NOT OK'}  {printable_lines(told)}")
     if problems:
         raise typer.Exit(EXIT_STOPPED)
 

@@ -2,6 +2,9 @@
 
 In JSON a key, a value or a header's value is a string where it is UTF-8, null where it is null, and
 {"base64": "..."} otherwise, so that what `ottla consume` prints `ottla produce` can send again.
+
+Records come from anybody. On a terminal, what is not printable in keys, values and headers is shown
+as an escape, but for line feeds and tabs; a pipe and a file get the bytes as they are.
 """
 
 import re
@@ -13,6 +16,7 @@ from typing import Any
 import orjson
 
 from ottla.cli.cluster import Mistake
+from ottla.cli.output import printable
 from ottla.client.types import Message
 
 JSON = "json"
@@ -45,14 +49,14 @@ def unescaped(text: str) -> bytes:
     return b"".join(parts)
 
 
-def formatter(template: str, *, null: bytes = b"") -> Formatter:
+def formatter(template: str, *, null: bytes = b"", terminal: bool = False) -> Formatter:
     """What prints a record by a format string, or as a line of JSON. Raises Mistake.
 
-    `null` stands for keys and values that are null.
+    `null` stands for keys and values that are null; `terminal`: a person watches.
     """
     if template == JSON:
         return lambda message: orjson.dumps(json_of(message)) + b"\n"
-    fields = _fields(null)
+    fields = _fields(null, _escaped if terminal else bytes)
     parts: list[Formatter] = []
     at = 0
     for found in _TOKEN.finditer(template):
@@ -67,14 +71,21 @@ def formatter(template: str, *, null: bytes = b"") -> Formatter:
     return lambda message: b"".join([part(message) for part in parts])
 
 
-def _fields(null: bytes) -> dict[str, Formatter]:
+def _escaped(content: bytes) -> bytes:
+    text = content.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text.encode()
+    return "".join(each if each in "\n\t" else printable(each) for each in text).encode()
+
+
+def _fields(null: bytes, shown: Callable[[bytes], bytes]) -> dict[str, Formatter]:
     def value(message: Message) -> bytes:
         found = message.value()
-        return null if found is None else found
+        return null if found is None else shown(found)
 
     def key(message: Message) -> bytes:
         found = message.key()
-        return null if found is None else found
+        return null if found is None else shown(found)
 
     def size(content: bytes | None) -> bytes:
         return b"%d" % (-1 if content is None else len(content))
@@ -90,7 +101,7 @@ def _fields(null: bytes) -> dict[str, Formatter]:
         "t": lambda message: message.topic().encode(),
         "T": lambda message: b"%d" % message.timestamp()[1],
         "h": lambda message: b",".join(
-            name.encode() + b"=" + (null if content is None else content)
+            shown(name.encode()) + b"=" + (null if content is None else shown(content))
             for name, content in message.headers() or []
         ),
         "%": lambda _: b"%",

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import typer
 
+from ottla.cli.output import printable
 from ottla.cli.pipelines import (
     BrokerOption,
     FileArgument,
@@ -49,8 +50,8 @@ def status(
     typer.echo(spec.name)
     for position in found.positions:
         typer.echo(
-            f"  read       {position.path}: {position.rows:,} rows, {position.dead:,} dead "
-            f"letters, up to line {position.line - 1:,}"
+            f"  read       {printable(position.path)}: {position.rows:,} rows, "
+            f"{position.dead:,} dead letters, up to line {position.line - 1:,}"
         )
     typer.echo(
         f"  open       {found.input_open:,} rows before, {found.output_open:,} after the steps"

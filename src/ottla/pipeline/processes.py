@@ -180,12 +180,20 @@ class WorkerProcess:
                 try:
                     self.report = orjson.loads(line)
                 except orjson.JSONDecodeError:
-                    self._words.append(line.decode("utf-8", "backslashreplace").rstrip())
+                    self._words.append(_readable(line))
 
     def _remember(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
-                self._words.append(line.decode("utf-8", "backslashreplace").rstrip())
+                self._words.append(_readable(line))
+
+
+def _readable(line: bytes) -> str:
+    """A line for a terminal: it may quote what is in the data."""
+    text = line.decode("utf-8", "backslashreplace").rstrip()
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _counters(report: dict[str, Any]) -> dict[str, int]:

@@ -84,7 +84,7 @@ class PipelineRun:
         self._transformed = False
 
     def __enter__(self) -> Self:
-        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.bootstrap_servers:
             self.broker = Broker(self.state_dir / "broker")
             self._start_broker(self.broker)

@@ -196,7 +196,7 @@ class RealDisk:
         self._root = Path(directory).absolute()
         self._files = OpenFiles(files_max() if open_files_max is None else open_files_max)
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _failed("use", self._root, error) from error

@@ -4,10 +4,13 @@
     /status.json  the numbers
     /rows.json    rows of the destination, the newest state of each
 
-It only shows; nothing can be changed through it. Requests whose Host is not the address it was
-started at are refused, so that a web page elsewhere cannot read it through a visitor's browser.
+It only shows; nothing can be changed through it. It shows rows, and asks nobody who he is: so it is
+on this machine alone. Requests whose Host is not the address it was started at, or that another
+site's page sends, are refused, so that a web page elsewhere cannot read it through a visitor's
+browser.
 """
 
+import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,10 +22,11 @@ import orjson
 
 from ottla.pipeline.display import Display, Snapshot
 from ottla.pipeline.errors import PipelineError
-from ottla.web.page import PAGE
+from ottla.web.page import PAGE, POLICY
 
 ROWS_MAX = 500
 _NOTES_MAX = 30
+_REQUEST_S_MAX = 10  # for a request to arrive
 Rows = Callable[[int], tuple[list[str], list[tuple[Any, ...]]]]
 
 
@@ -30,10 +34,14 @@ class StatusServer:
     """Serves the progress that it is shown, and hands it on to another display.
 
     `rows` gives the names of the columns and up to so many rows of the destination.
-    Raises OSError if the address cannot be used.
+    Raises OSError if the address cannot be used, ValueError if others than this machine reach it.
     """
 
     def __init__(self, title: str, host: str, port: int, shown_on: Display, rows: Rows) -> None:
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(
+                "whoever reaches it would see the rows; use 127.0.0.1, and a tunnel from elsewhere"
+            )
         self._display = shown_on
         self._title = title
         self._rows = rows
@@ -84,9 +92,16 @@ class StatusServer:
 
 def _handler_for(status: StatusServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_S_MAX
+        server_version = "ottla"
+        sys_version = ""
+
         def do_GET(self) -> None:
             if self.headers.get("Host", "") not in status.hosts:
                 self.send_error(421, "this is not the address of this page")
+                return
+            if self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+                self.send_error(403, "this page is not for other sites")
                 return
             answer = status.answer(self.path.partition("?")[0])
             if answer is None:
@@ -98,7 +113,8 @@ def _handler_for(status: StatusServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
+            self.send_header("Content-Security-Policy", POLICY)
+            self.send_header("Referrer-Policy", "no-referrer")
             self.end_headers()
             self.wfile.write(content)
 

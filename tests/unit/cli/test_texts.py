@@ -136,6 +136,16 @@ def test_a_name_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2J\nb\u202e") == "a\\x1b[2J\\nb\\u202e"
 
 
+def test_a_record_cannot_move_the_cursor() -> None:
+    """On a terminal; elsewhere its bytes are its bytes."""
+    value = "é\t1\n\x1b]0;x\x07\x9b2J\r".encode() + b"\xff"
+    message = Message(b"k\x1b[2J", value, [("\x1b", b"\x08")])
+    hostile = formatter("%k|%v|%h")
+    assert hostile(message) == b"k\x1b[2J|" + value + b"|\x1b=\x08"
+    safe = formatter("%k|%v|%h", terminal=True)
+    assert safe(message).decode() == ("k\\x1b[2J|é\t1\n\\x1b]0;x\\x07\\x9b2J\\r\\xff|\\x1b=\\x08")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
