@@ -26,7 +26,7 @@ check: $(READY) ## under a minute: ruff, mypy, import-linter, tidy, unit tests
 	$(BIN)/pytest -q tests/unit
 
 test: check     ## everything that proves a promise, under twenty minutes
-	$(BIN)/pytest -q --durations=15 tests --ignore tests/unit
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests --ignore tests/unit
 
 bench: $(READY) ## Ottla beside Apache Kafka, same work, same machine: ratios (TLS=1: both with TLS and SCRAM)
 	$(BIN)/python -m bench $(if $(TLS),--tls)

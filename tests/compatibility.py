@@ -72,6 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--compatibility")
     if path:
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError("--compatibility sees the tests of one process: leave -n out")
         config.pluginmanager.register(Compatibility(Path(path)))
 
 

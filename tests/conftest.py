@@ -4,6 +4,9 @@ A test that takes `bootstrap` runs twice, on Ottla and on Apache Kafka: what it 
 behaves, and that Ottla behaves the same. Both brokers serve the whole run, so such tests use topic,
 group and transactional ids of their own (`unique`).
 
+`make test` shares the files out to two processes, each with such brokers of its own; the tests of a
+file stay together. What both make for the machine, they make under a lock (kafka_runner.alone).
+
 Without Java or Maven the tests on Apache Kafka are skipped; with OTTLA_REQUIRE_ALL=1 they fail.
 """
 
@@ -19,8 +22,22 @@ from tests import kafka_runner
 from tests.security.brokers import KafkaListeners
 from tests.security.certificates import Authority, Pair
 
+# The files that take longest. Where several processes share the files out, each taking the next
+# one when it has done with another, these come first: none is left for the end.
+_LONG = (
+    "streams/test_exactly_once.py",
+    "process/test_late_messages.py",
+    "process/test_kill_nine.py",
+    "crash/test_power_cut.py",
+    "pipeline/test_runs.py",
+    "clients/test_transactions.py",
+    "clients/test_producing.py",
+    "process/test_zombie.py",
+    "differential/test_transactions_cases.py",
+)
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What runs on Apache Kafka gets a second try, which is shown: its pauses are not ours.
 
     It is there to tell whether a test asks for Kafka's behaviour; no test of Ottla is repeated.
@@ -28,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("kafka") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
+    if hasattr(config, "workerinput"):  # one of several processes (pytest-xdist)
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    name = f"{item.path.parent.name}/{item.path.name}"
+    return _LONG.index(name) if name in _LONG else len(_LONG)
 
 
 def unavailable(reason: Exception) -> NoReturn:
@@ -189,9 +213,12 @@ def quick_groups(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Names that no other test uses: `unique("orders")`."""
+    """Names that no other test uses, nor the first try of this one: `unique("orders")`."""
     numbers = itertools.count()
     test = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    tries = getattr(request.node, "execution_count", 1)  # by pytest-rerunfailures
+    if tries > 1:
+        test += f"-try-{tries}"
 
     def name(base: str) -> str:
         return f"{base}-{next(numbers)}-{test}"

@@ -10,9 +10,12 @@ answers Metadata with itself in it.
 Needs Java (17 or later, with its compiler) and Maven; without them `KafkaUnavailable` says which.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,13 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 VERSION = "4.3.1"
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAQ"
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0
+# Below where systems take the ports for connections, and for listeners that ask for any.
+_PORTS = range(20_000, 32_000)
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -86,22 +91,37 @@ def class_path(version: str = VERSION) -> str:
     java()
     directory = home(version)
     if not (directory / "complete").exists():
-        maven = _program("mvn", "Maven")
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "pom.xml").write_text(_POM.format(version=version))
-        fetched = subprocess.run(
-            [
-                *(maven, "-q", "-B", "-f", str(directory / "pom.xml")),
-                *("dependency:copy-dependencies", f"-DoutputDirectory={directory}/libs"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if fetched.returncode:
-            raise KafkaUnavailable(f"Maven cannot fetch Kafka {version}: {fetched.stdout[-2000:]}")
-        (directory / "complete").touch()
+        with alone(directory):
+            if not (directory / "complete").exists():
+                _fetch(version, directory)
     return f"{directory}/libs/*"
+
+
+def _fetch(version: str, directory: Path) -> None:
+    """Have Maven fetch the jars."""
+    maven = _program("mvn", "Maven")
+    (directory / "pom.xml").write_text(_POM.format(version=version))
+    fetched = subprocess.run(
+        [
+            *(maven, "-q", "-B", "-f", str(directory / "pom.xml")),
+            *("dependency:copy-dependencies", f"-DoutputDirectory={directory}/libs"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode:
+        raise KafkaUnavailable(f"Maven cannot fetch Kafka {version}: {fetched.stdout[-2000:]}")
+    (directory / "complete").touch()
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make the directory, and wait until no other process is in such a block with it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def java() -> str:
@@ -134,10 +154,15 @@ def run_class(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on, and that nobody is given by chance.
+
+    A broker that takes seconds to start, or is down for a while, finds it free.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port of {_PORTS} is free")
 
 
 def answers(port: int) -> bool:

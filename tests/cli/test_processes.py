@@ -22,7 +22,13 @@ def start(cli: Cli, *arguments: str, stderr: int = subprocess.PIPE) -> subproces
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
+        preexec_fn=_hear_ctrl_c,
     )
+
+
+def _hear_ctrl_c() -> None:
+    """Runs in the child: a run of the tests in a shell's background has it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

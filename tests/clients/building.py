@@ -1,7 +1,7 @@
 """The workers that are no Python: built once into ${XDG_CACHE_HOME:-~/.cache}/ottla-workers.
 
 A build is kept under the digest of its sources, and is made in a directory beside it that takes the
-final name when it is whole: two runs at a time, or one that is killed, leave nothing half made.
+final name when it is whole: one that is killed leaves nothing half made, two make it once.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from tests import kafka_runner
 
 HERE = Path(__file__).parent
 GO = "go1.26.0"  # what go/go.mod asks for
@@ -75,14 +77,17 @@ def _built(language: str, build: Callable[[Path], None]) -> Path:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ottla-workers"
     final = cache / f"{language}-{digest.hexdigest()[:16]}"
-    if not final.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{language}-") as making:
+    if final.exists():
+        return final
+    with (
+        kafka_runner.alone(cache),
+        tempfile.TemporaryDirectory(dir=cache, prefix=f"{language}-") as making,
+    ):
+        if not final.exists():
             built = Path(making) / "built"
             built.mkdir()
             build(built)
-            if not final.exists():
-                built.rename(final)
+            built.rename(final)
     return final
 
 

@@ -23,6 +23,7 @@ TOPIC_A, TOPIC_B, TOPIC_GONE = UUID(int=0xA), UUID(int=0xB), UUID(int=0xC)
 NO_ID = UUID(int=0)
 PRODUCER = 900_000_001  # stands for the producer id of this API's transactional id
 IDEMPOTENT = 900_000_002  # and of its idempotent producer
+_NO_SESSION = 2_000_000_077  # of fetches: Ottla counts them, Kafka takes any number
 MOMENT_MS = int(time.time()) * 1000 - 60_000  # young: retention must not take what is asked for
 
 
@@ -232,7 +233,7 @@ _OWN: Mapping[str, Mapping[str, Callable[[Pools], Any]]] = {
         "FetchOffset": _of(0, 0, 1, 3, 4, 99, -1),
         "LogStartOffset": _of(-1),
         "LastFetchedEpoch": _of(-1),
-        "SessionId": _of(0, 0, 0, 77),
+        "SessionId": _of(0, 0, 0, _NO_SESSION),
         "SessionEpoch": _of(-1, -1, 0, 4),
         "ClusterId": _of(None),
         "HighWatermark": _of((1 << 63) - 1),

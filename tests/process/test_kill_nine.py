@@ -29,7 +29,7 @@ from tests.process.actors import (
 from tests.process.history import History, Outcome, Partition, Reading
 
 SOAK = os.environ.get("OTTLA_SOAK") == "1"
-KILLS = int(os.environ.get("K", "110"))
+KILLS = 1_000 if SOAK else 100
 UP_S = (0.05, 0.8)
 ORDERS: list[Partition] = [("orders", number) for number in range(3)]
 PAYMENTS: list[Partition] = [("payments", number) for number in range(2)]
