@@ -411,3 +411,31 @@ def ottla(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "NO_COLOR": "1"},
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("emit", ["current", "final"])
+def test_a_time_may_be_anything(tmp_path: Path, emit: str) -> None:
+    """CVE-2026-111496: times come with the data, and a mad one must neither loop nor stop a run."""
+    good = ["2023-11-14T22:13:20Z", 1_700_000_000_000, "9999-12-31T23:59:59Z"]
+    mad = [10**30, 2**63 - 1, 2**63, -5, -(2**63), 1e308, "yesterday", None, True]
+    rows = [{"id": number, "at": at, "v": 1} for number, at in enumerate([*good, *mad])]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    description = {
+        "from": "file:in.jsonl",
+        "dedupe": {"key": "id", "window": "1d"},
+        "timestamp": "at",
+        "aggregate": {
+            "by": "v",
+            "window": "1h",
+            "grace": "1m",
+            "emit": emit,
+            "values": {"n": "count()"},
+        },
+        "to": "sqlite:out.db?table=t",
+    }
+    spec = make(tmp_path, description)
+    result = run(spec)
+    assert (result.snapshot.dead, result.snapshot.restarts) == (len(mad), 0)
+    last = [("9999-12-31T23:00:00Z", 1)] if emit == "current" else []
+    found = query(tmp_path / "out.db", "SELECT window_start, n FROM t ORDER BY 1")
+    assert found == [("2023-11-14T22:00:00Z", 2), *last]

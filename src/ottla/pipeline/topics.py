@@ -8,10 +8,11 @@ from ottla.client.settings import shown
 from ottla.pipeline.errors import PipelineStopped
 from ottla.pipeline.model import PipelineSpec
 from ottla.pipeline.urls import KafkaTopic
+from ottla.streams.topics import ANY_TIME
 
 _COMPACTED = {"cleanup.policy": "compact"}
 # Rows stay until they are in the destination and audited, however long that takes.
-_KEPT = {"retention.ms": "-1"}
+_KEPT = {"retention.ms": "-1"} | ANY_TIME
 _BATCH = 5_000
 _POLL_S = 0.2
 CHECK_TIMEOUT_MS = 3_000  # of questions that are asked again anyway

@@ -21,6 +21,9 @@ from ottla.streams import topology as t
 from ottla.streams.operators import MISSING, write_close, write_locals
 from ottla.streams.writer import Flow, Writer
 
+# The year 9999. Times come with the data, and windows and stores count on from them in 64 bits.
+_TIME_MAX_MS = 253_402_300_799_999
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -106,14 +109,18 @@ def _write_source(w: Writer, node: t.Node, step: t.SourceStep) -> str:
     flow = Flow(value, time, step.key_serde, raw="raw")
     if step.timestamp is None:
         w.put(f"{time} = m.timestamp()[1]")
+        wrong = f"{time} > {_TIME_MAX_MS}"
     else:
         w.put(f"{time} = {w.call(step.timestamp, flow)}")
-        check = w.const("bad_time", _bad_time)
-        with w.block(f"if {time}.__class__ is not int or {time} < 0:"):
-            w.put(f"{check}({time})")
+        wrong = f"{time}.__class__ is not int or not 0 <= {time} <= {_TIME_MAX_MS}"
+    check = w.const("bad_time", _bad_time)
+    with w.block(f"if {wrong}:"):
+        w.put(f"{check}({time})")
     w.children(node, t.OUT, flow)
     return time
 
 
 def _bad_time(time: Any) -> None:
+    if time.__class__ is int and time > _TIME_MAX_MS:
+        raise ValueError(f"the timestamp is {time}, which is after the year 9999")
     raise TypeError(f"the timestamp is {time!r}; it must be milliseconds since 1970, an int >= 0")

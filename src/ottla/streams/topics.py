@@ -6,6 +6,8 @@
 
 Retention goes by the timestamps of records, which are event time here: records of last year would
 be deleted as soon as they are written. So topics made here keep their records until told otherwise.
+For the same reason they take any time: a broker refuses what is an hour ahead of its clock, and one
+record with a time in the future would hold up all behind it (KIP-937, Kafka 3.6).
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,8 @@ from ottla.streams.errors import TopologyError
 from ottla.streams.restore import TOMBSTONES_KEPT_MS
 from ottla.streams.topology import SubTopology, Topology
 
-_KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
+ANY_TIME = {"message.timestamp.after.max.ms": "9223372036854775807"}
+_KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"} | ANY_TIME
 _CHANGELOG = {
     "cleanup.policy": "compact",
     "delete.retention.ms": str(2 * TOMBSTONES_KEPT_MS),

@@ -166,6 +166,17 @@ def test_a_timestamp_that_is_none_is_refused(time: object):
             driver.run()
 
 
+@pytest.mark.parametrize("of_the_value", [True, False])
+def test_a_timestamp_after_the_year_9999_is_refused(of_the_value: bool):
+    """Where windows and stores count on from it, 64 bits would not do."""
+    app = App("test")
+    app.stream("in", timestamp=(lambda v: v) if of_the_value else None).to("out")
+    with TopologyTestDriver(app) as driver:
+        driver.pipe("in", "k", 2**63 - 1, timestamp_ms=2**63 - 1)
+        with pytest.raises(StepFailed, match="after the year 9999"):
+            driver.run()
+
+
 def test_a_repartition_brings_equal_keys_together():
     app = App("test")
     keyed = app.stream("in").select_key(lambda v: v["city"])

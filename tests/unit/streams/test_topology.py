@@ -10,7 +10,11 @@ from ottla.streams.testing import TopologyTestDriver
 from ottla.streams.topics import topics_to_make
 
 COMPACT = {"cleanup.policy": "compact", "delete.retention.ms": "1209600000"}
-KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
+KEEP = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "message.timestamp.after.max.ms": "9223372036854775807",
+}
 
 
 def sales() -> App:
