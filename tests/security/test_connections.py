@@ -14,6 +14,7 @@ import pytest
 from ottla.broker.quotas import QuotaRecord
 from ottla.server import connection, server
 from ottla.server.listener import ConnectionLimits
+from ottla.server.run import OneLine
 from ottla.wire.frame import SIZE_BYTES, encode_request
 from ottla.wire.messages.api_versions import ApiVersionsRequest
 from ottla.wire.messages.sasl_authenticate import SaslAuthenticateRequest
@@ -213,6 +214,15 @@ def test_floods_connections_are_bounded_for_each_address(run, caplog):
 
     run(scenario())
     assert caplog.text.count("turned 127.0.0.1 away: 3 connections from there are open") >= 1
+
+
+def test_log_poisoning_what_a_client_says_is_no_line_of_the_log():
+    """Whatever finds its way into a message: a line feed, an escape sequence, a change of side."""
+    said = "SCRAM: eve\n2026-01-01 00:00:00,000 WARNING all is well\x1b[2J\u202e\r"
+    record = logging.LogRecord("ottla", logging.WARNING, "", 0, "refused %s: %s", ("x", said), None)
+    line = OneLine("%(levelname)s %(message)s").format(record)
+    assert line.isprintable()
+    assert line.startswith("WARNING refused x: SCRAM: eve\\n2026")
 
 
 def test_floods_a_log_is_not_filled_by_those_who_are_turned_away(run, caplog):

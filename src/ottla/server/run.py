@@ -44,6 +44,17 @@ _FILES_CHECK_S = 10.0  # between two looks at certificates and keys of tokens
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"  # Linux
 
 
+class OneLine(logging.Formatter):
+    """A line for a message: what clients say is in it, and must not look like more lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
+        record.message = "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode()
+            for each in record.message
+        )
+        return super().formatMessage(record)
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a broker is started with.
 
@@ -107,9 +118,10 @@ def run(options: Options, report: Callable[[Started], None]) -> None:
 
     Raises what `explain` explains.
     """
+    to_stderr = logging.StreamHandler()
+    to_stderr.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
+        level=logging.DEBUG if options.verbose else logging.WARNING, handlers=[to_stderr]
     )
     arm_from_environment()
     clock = RealClock()
