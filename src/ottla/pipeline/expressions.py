@@ -15,11 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from ottla.pipeline.functions import FUNCTIONS, Row
+from ottla.pipeline.functions import FUNCTIONS, Row, product, remainder
 from ottla.pipeline.nodes import Node, nearest
 
 AGGREGATES = ("count", "sum", "min", "max", "avg")
 
+# Where the kinds of the values, which come with the data, decide what an operator does.
+_GUARDED: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Mult: product,
+    ast.Mod: remainder,
+}
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _ALLOWED: tuple[type[ast.AST], ...] = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
@@ -114,6 +119,7 @@ def _compile(tree: ast.Expression, text: str, node: Node, shown: str) -> Express
     wrapped = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
     # Safe to evaluate: the translator let through nothing but arithmetic and FUNCTIONS.
     scope = {"__builtins__": {}, **{f"_{name}": f for name, f in FUNCTIONS.items()}}
+    scope |= {function.__name__: function for function in _GUARDED.values()}
     function = eval(compile(wrapped, f"<{shown}>", "eval"), scope)
     return Expression(text, frozenset(translator.columns), function, shown)
 
@@ -136,6 +142,14 @@ class _Translator(ast.NodeTransformer):
             return ast.Constant(_CONSTANTS[tree.id])
         self.columns.add(tree.id)
         return ast.Subscript(ast.Name("row", ast.Load()), ast.Constant(tree.id), ast.Load())
+
+    def visit_BinOp(self, tree: ast.BinOp) -> ast.AST:
+        guard = _GUARDED.get(type(tree.op))
+        operands: list[ast.expr] = [self.visit(tree.left), self.visit(tree.right)]
+        if guard is not None:
+            return ast.Call(ast.Name(guard.__name__, ast.Load()), operands, [])
+        self.visit(tree.op)
+        return ast.BinOp(operands[0], tree.op, operands[1])
 
     def visit_Call(self, tree: ast.Call) -> ast.AST:
         if tree.keywords or not isinstance(tree.func, ast.Name):

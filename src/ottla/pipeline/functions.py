@@ -89,6 +89,24 @@ def seconds(value: float) -> int:
     return int(value * 1000)
 
 
+def product(left: Any, right: Any) -> Any:
+    """left * right of numbers: a text or a list times a number would take any amount of memory."""
+    if hasattr(left, "__len__") or hasattr(right, "__len__"):
+        raise ValueError(f"* multiplies numbers, not {_kinds(left, right)}")
+    return left * right
+
+
+def remainder(left: Any, right: Any) -> Any:
+    """left % right of numbers: a text would be a format, of any width."""
+    if hasattr(left, "__len__"):
+        raise ValueError(f"% divides numbers, not {_kinds(left, right)}")
+    return left % right
+
+
+def _kinds(left: object, right: object) -> str:
+    return f"{type(left).__name__} and {type(right).__name__}"
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "abs": abs,
     "coalesce": coalesce,

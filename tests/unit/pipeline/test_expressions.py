@@ -98,6 +98,16 @@ def test_errors_of_the_values_are_errors_of_the_row() -> None:
         evaluate("millis(city)")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a * b", "x"), ("b * a", "x"), ("a * b", [0]), ("a % b", "%999999999d"), ("2 * a", "x")],
+)
+def test_a_text_in_the_place_of_a_number_takes_no_memory(text: str, value: object) -> None:
+    """The kinds of values come with the data: "x" * 10**12 would be a terabyte."""
+    with pytest.raises(ValueError, match="numbers, not"):
+        evaluate(text, {"a": value, "b": 10**12})
+
+
 def test_which_columns_an_expression_reads() -> None:
     assert compile_expression(Node("n + len(city)", "p")).columns == {"n", "city"}
 
