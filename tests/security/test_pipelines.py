@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ottla
@@ -300,6 +300,7 @@ def test_a_field_has_an_end(tmp_path: Path) -> None:
     assert dead.source == "in.csv:2"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_rows_or_dead_letters_or_refused(content: bytes) -> None:
     for kind in ("csv", "tsv", "jsonl"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.pipeline.dead_letters import DeadLetter
@@ -245,6 +245,7 @@ def test_any_rows_in_any_chunks_with_any_interruptions(
     assert lines == sorted(set(lines))
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200), size=st.integers(1, 64))
 def test_any_bytes_are_rows_or_dead_letters_and_all_are_used(
     content: bytes, size: int, tmp_path_factory: Any
