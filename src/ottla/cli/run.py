@@ -34,7 +34,7 @@ def run(
     json: JsonOption = False,
     web: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Show progress on a page too; port 0 is any."),
+        typer.Option(metavar="HOST:PORT", help="Show progress on a page too, for this machine alone."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:

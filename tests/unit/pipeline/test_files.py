@@ -221,6 +221,7 @@ _cells = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(_cells, _cells), max_size=12),
     size=st.integers(1, 60),
