@@ -34,7 +34,9 @@ def run(
     json: JsonOption = False,
     web: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Show progress on a page too, for this machine alone."),
+        typer.Option(
+            metavar="HOST:PORT", help="Show progress on a page too, for this machine alone."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
