@@ -9,10 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ottla.ports.errors import ErrorCode
 from tests.differential.comparing import SILENT
-
-_ANY_ERROR = {code.name for code in ErrorCode if code is not ErrorCode.NONE}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,6 @@ def _whole(name: str, *values: Any) -> Callable[[Any, Any], bool]:
     return lambda _ours, theirs: isinstance(theirs, dict) and theirs.get(name) in values
 
 
-_PRODUCED = r"responses\[\]\.partition_responses\[\]"
 _MORE_THAN_ONE_FAULT = (
     "a request that is wrong in more than one way: which of its errors is found first is no promise"
 )
@@ -73,43 +69,6 @@ ALLOWED = [
         _whole("error_code", "UNKNOWN_SERVER_ERROR"),
     ),
     Allowed(
-        "Produce",
-        rf"{_PRODUCED}\.error_code",
-        _MORE_THAN_ONE_FAULT,
-        _both({"INVALID_REQUIRED_ACKS"}, _ANY_ERROR),
-    ),
-    Allowed(
-        "Produce",
-        rf"{_PRODUCED}\.error_code",
-        "a batch of a magic that does not exist: Kafka finds it before it looks for the topic",
-        _both(
-            {"INVALID_RECORD", "UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID"},
-            {"CORRUPT_MESSAGE"},
-        ),
-    ),
-    Allowed(
-        "Produce",
-        rf"{_PRODUCED}\.error_code",
-        "a transactional batch in a request without a transactional id: Kafka asks for the right "
-        "to it, Ottla says what is wrong with the request",
-        _both(_ANY_ERROR, {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED"}),
-    ),
-    Allowed(
-        "Produce",
-        rf"{_PRODUCED}\.error_code",
-        _MORE_THAN_ONE_FAULT,
-        _both(
-            {"INVALID_RECORD"},
-            {"INVALID_TXN_STATE", "INVALID_PRODUCER_ID_MAPPING", "TRANSACTION_ABORTABLE"},
-        ),
-    ),
-    Allowed(
-        "Produce",
-        rf"{_PRODUCED}\.log_start_offset",
-        "with an INVALID_RECORD Kafka tells the start of the log, Ottla nothing of the log",
-        _both({-1}, {0}),
-    ),
-    Allowed(
         "Metadata",
         "",
         "a topic id before version 12: Kafka refuses the request, Ottla that topic",
@@ -120,12 +79,6 @@ ALLOWED = [
         "",
         "a topic named neither by id nor by name, or by one id twice: Kafka leaves it out",
         lambda ours, theirs: len(ours["topics"]) > len(theirs["topics"]),
-    ),
-    Allowed(
-        "CreateTopics",
-        r"topics\[\]\.error_code",
-        _MORE_THAN_ONE_FAULT,
-        _both({"INVALID_REPLICATION_FACTOR"}, {"TOPIC_ALREADY_EXISTS", "INVALID_TOPIC_EXCEPTION"}),
     ),
     Allowed(
         "CreateTopics",

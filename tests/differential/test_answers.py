@@ -10,6 +10,8 @@ import pytest
 
 from ottla.client.admin import Admin, TopicSpec
 from ottla.ports.errors import ErrorCode
+from ottla.wire.message import ZERO_UUID as NO_ID
+from ottla.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.wire.records import Record, build_batch
 from tests.differential.raw import Raw, RawProducer
 
@@ -109,6 +111,37 @@ def test_what_is_not_one_good_batch_is_refused(idempotent: RawProducer) -> None:
     assert idempotent.produce_bytes(good, acks=2) == (ErrorCode.INVALID_REQUIRED_ACKS, -1)
     assert idempotent.produce_bytes(good, partition=9) == (UNKNOWN_TOPIC, -1)
     assert idempotent.produce_bytes(good) == (NONE, 1)
+
+
+def test_what_refuses_all_of_a_produce(raw: Raw, topic: str, unique: Unique) -> None:
+    good = build_batch([Record(0, 1_700_000_000_000, None, b"v", [])])
+    transactional = build_batch(
+        [Record(0, 1_700_000_000_000, None, b"v", [])],
+        producer_id=1,
+        producer_epoch=0,
+        base_sequence=0,
+        transactional=True,
+    )
+    impossible, old = bytearray(good), bytearray(good)
+    impossible[16], old[16] = 3, 1  # the magic
+    no_right, corrupt = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, ErrorCode.CORRUPT_MESSAGE
+
+    def codes(*batches: bytes, acks: int = -1) -> list[ErrorCode]:
+        partitions = [PartitionProduceData(*each) for each in enumerate(batches)]
+        request = ProduceRequest(None, acks, 10_000, [TopicProduceData(topic, NO_ID, partitions)])
+        answer = raw.ask(9, request).responses[0].partition_responses
+        return [one.error_code for one in sorted(answer, key=lambda one: one.index)]
+
+    assert codes(good, transactional) == [no_right, no_right]
+    assert codes(transactional, impossible) == [no_right, no_right]
+    assert codes(good, impossible) == [corrupt, corrupt]
+    assert codes(impossible, transactional) == [corrupt, corrupt]
+    assert codes(impossible, acks=7) == codes(b"\0" * 61) == codes(good + impossible) == [corrupt]
+    assert codes(good, old) == [NONE, INVALID_RECORD]
+    assert codes(old, acks=7) == [INVALID_RECORD]
+    assert codes(b"") == codes(good[:-1]) == [INVALID_RECORD]
+    with pytest.raises(ConnectionError):
+        codes(old, acks=0)
 
 
 # -- InitProducerId ----------------------------------------------------------------------------

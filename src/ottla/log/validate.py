@@ -3,18 +3,23 @@
 The batch stays opaque where it can: header and checksum are checked, no record is decoded and
 nothing is decompressed. A topic that is compacted (every record needs a key), that bounds how old
 a record may be or that demands a codec has its batches opened. The rules and the error codes are
-those of Kafka's LogValidator and ProduceRequest.
+those of Kafka's ProduceRequest and LogValidator, and so is their order: `has_transactional_batch`
+looks at a request as a whole, `one_batch` at what it has for a partition, and once the coordinator
+has been asked about transactions, `check_batch` at the batch itself.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ottla.log.config import LONG_MAX, LogConfig
 from ottla.ports.errors import ErrorCode, KafkaError, ProtocolError
 from ottla.wire.compression import Compression
 from ottla.wire.records import (
-    HEADER_BYTES,
+    MAGIC,
     BatchHeader,
     check_crc,
+    first_batch_bytes,
+    is_transactional,
     read_batch_header,
 )
 from ottla.wire.rewrite import (
@@ -24,6 +29,7 @@ from ottla.wire.rewrite import (
     with_create_time,
     with_log_append_time,
 )
+from ottla.wire.writing import Bytes
 
 NO_TIMESTAMP = -1
 _ZSTD_PRODUCE_VERSION = 7
@@ -47,17 +53,58 @@ class CheckedBatch(NamedTuple):
     header: BatchHeader
 
 
+def has_transactional_batch(produced: Iterable[Bytes | None]) -> bool:
+    """Whether one of the partitions' first batches is of a transaction; the rest is not looked at.
+
+    Raises KafkaError(CORRUPT_MESSAGE) for what is no batch of any version.
+    """
+    try:
+        return any(
+            records is not None and first_batch_bytes(records) and is_transactional(records)
+            for records in produced
+        )
+    except ProtocolError as error:
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+
+
+def one_batch(records: memoryview, produce_version: int) -> BatchHeader:
+    """The header of the one batch that a request may hold for a partition. Raises KafkaError."""
+    try:
+        size_bytes = first_batch_bytes(records)
+        has_more = size_bytes is not None and first_batch_bytes(records[size_bytes:]) is not None
+    except ProtocolError as error:
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+    if size_bytes is None:
+        raise _invalid("a Produce request holds one record batch for a partition")
+    try:
+        header = read_batch_header(records)
+    except ProtocolError as error:
+        raise _invalid(str(error)) from error
+    if header.magic != MAGIC:
+        raise _invalid(f"record batches have magic {MAGIC}, not {header.magic}")
+    if header.compression == Compression.ZSTD and produce_version < _ZSTD_PRODUCE_VERSION:
+        raise KafkaError(
+            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+            f"zstd in a Produce request of version {produce_version}",
+        )
+    if has_more or size_bytes != len(records):
+        raise _invalid(
+            f"the batch says it has {size_bytes} bytes, and {len(records)} came: "
+            "one batch for a partition in one request"
+        )
+    return header
+
+
 def check_batch(
-    records: memoryview, config: LogConfig, produce_version: int, now_ms: int
+    records: memoryview, header: BatchHeader, config: LogConfig, now_ms: int
 ) -> CheckedBatch:
-    """The one batch that a Produce request may hold for a partition. Raises KafkaError."""
-    header = _check_header(records, config.message_bytes_max)
-    _check_fields(header, produce_version)
+    """The batch as its topic takes it. Raises KafkaError."""
+    _check_fields(records, header, config.message_bytes_max)
     try:
         _check_records(records, header, config, now_ms)
         checked = _as_demanded(records, header, config, now_ms)
     except ProtocolError as error:
-        raise KafkaError(ErrorCode.INVALID_RECORD, str(error)) from error
+        raise _invalid(str(error)) from error
     if checked.records is not records and len(checked.records) > config.message_bytes_max:
         raise _too_large(len(checked.records), config.message_bytes_max)
     if len(checked.records) > config.segment_bytes:
@@ -68,34 +115,8 @@ def check_batch(
     return checked
 
 
-def _check_header(records: memoryview, bytes_max: int) -> BatchHeader:
-    """The header, if the bytes are one whole batch and no more."""
-    if len(records) < HEADER_BYTES:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD, "a Produce request holds one record batch for a partition"
-        )
-    try:
-        header = read_batch_header(records)
-    except ProtocolError as error:
-        raise KafkaError(ErrorCode.INVALID_RECORD, str(error)) from error
-    if header.magic != 2:
-        raise KafkaError(
-            ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
-            if header.magic in (0, 1)
-            else ErrorCode.INVALID_RECORD,
-            f"record batches have magic 2, not {header.magic}",
-        )
-    if len(records) > bytes_max:
-        raise _too_large(len(records), bytes_max)
-    if header.size_bytes != len(records):
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            f"the batch says it has {header.size_bytes} bytes, and {len(records)} came: "
-            "one batch for a partition in one request",
-        )
-    if not check_crc(records):
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
-    return header
+def _invalid(reason: str) -> KafkaError:
+    return KafkaError(ErrorCode.INVALID_RECORD, reason)
 
 
 def _too_large(size_bytes: int, bytes_max: int) -> KafkaError:
@@ -105,14 +126,18 @@ def _too_large(size_bytes: int, bytes_max: int) -> KafkaError:
     )
 
 
-def _check_fields(header: BatchHeader, produce_version: int) -> None:
+def _check_fields(records: memoryview, header: BatchHeader, bytes_max: int) -> None:
+    if header.base_offset != 0:
+        raise _invalid(f"a client's batch begins at offset 0, not {header.base_offset}")
+    if len(records) > bytes_max:
+        raise _too_large(len(records), bytes_max)
+    if not check_crc(records):
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
     reason = ""
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
         reason = (
             f"{header.record_count} records cannot end at offset delta {header.last_offset_delta}"
         )
-    elif header.base_offset != 0:
-        reason = f"a client's batch begins at offset 0, not {header.base_offset}"
     elif header.is_control:
         reason = "control batches are the broker's alone"
     elif header.producer_id >= 0 and (header.producer_epoch < 0 or header.base_sequence < 0):
@@ -123,13 +148,10 @@ def _check_fields(header: BatchHeader, produce_version: int) -> None:
     elif header.is_transactional and header.producer_id < 0:
         reason = "a transactional batch needs a producer id"
     if reason:
-        raise KafkaError(ErrorCode.INVALID_RECORD, reason)
-    if header.compression > Compression.ZSTD or (
-        header.compression == Compression.ZSTD and produce_version < _ZSTD_PRODUCE_VERSION
-    ):
+        raise _invalid(reason)
+    if header.compression > Compression.ZSTD:
         raise KafkaError(
-            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
-            f"compression {header.compression} in a Produce request of version {produce_version}",
+            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"compression {header.compression}"
         )
 
 

@@ -44,6 +44,10 @@ SEQUENCE_MAX = 0x7FFF_FFFF
 
 _HEADER = Struct(">qiibIhiqqqhii")
 _AFTER_CRC = Struct(">hiqqqhii")
+_LENGTH = Struct(">8xi")
+_LENGTH_MIN = 14  # of a record of magic 0 without key and value, the smallest thing there was
+_MAGIC_AT = 16
+_ATTRIBUTES_LOW_AT = 22
 _BEFORE_CRC = Struct(">qiibI")
 _LENGTH_AND_CRC = Struct(">8xi5xI")
 _CONTROL_KEY = Struct(">hh")
@@ -143,6 +147,37 @@ def read_batch_header(buffer: Bytes, position: int = 0) -> BatchHeader:
     if header.batch_length < HEADER_BYTES - LENGTH_OFFSET_BYTES:
         raise ProtocolError(f"a record batch of length {header.batch_length}")
     return header
+
+
+def first_batch_bytes(buffer: Bytes) -> int | None:
+    """The size of the batch, of whatever magic, that `buffer` begins with; None if it is not whole.
+
+    Raises ProtocolError, in Kafka's words, if no batch begins like this.
+    """
+    have = len(buffer)
+    if have < LENGTH_OFFSET_BYTES:
+        return None
+    (length,) = _LENGTH.unpack_from(buffer)
+    if length < _LENGTH_MIN:
+        raise ProtocolError(
+            f"Record size {length} is less than the minimum record overhead ({_LENGTH_MIN})"
+        )
+    if have <= _MAGIC_AT:
+        return None
+    if buffer[_MAGIC_AT] > MAGIC:
+        magic = buffer[_MAGIC_AT] - 256 * (buffer[_MAGIC_AT] > 127)
+        raise ProtocolError(f"Invalid magic found in record: {magic}")
+    size_bytes = LENGTH_OFFSET_BYTES + length
+    return int(size_bytes) if size_bytes <= have else None
+
+
+def is_transactional(buffer: Bytes) -> bool:
+    """Whether the batch that `buffer` begins with, a whole one, is of a transaction."""
+    return (
+        buffer[_MAGIC_AT] == MAGIC
+        and len(buffer) > _ATTRIBUTES_LOW_AT
+        and buffer[_ATTRIBUTES_LOW_AT] & TRANSACTIONAL != 0
+    )
 
 
 def check_crc(buffer: Bytes, position: int = 0) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ottla.broker.config import BrokerConfig
-from ottla.ports.errors import ErrorCode
+from ottla.ports.errors import ErrorCode, ProtocolError
 from ottla.ports.limits import DISK_RESERVE_BYTES
 from ottla.testing.in_process import InProcessBroker, InProcessClient
 from ottla.testing.simulated_disk import SimulatedDisk
@@ -149,9 +149,10 @@ class TestProduce:
             (produce_request("t", b""), ErrorCode.INVALID_RECORD),
             (produce_request("t", batch("x" * 200)), ErrorCode.MESSAGE_TOO_LARGE),
             (produce_request("t", batch("a", base_offset=4)), ErrorCode.INVALID_RECORD),
+            (produce_request("t", batch("a", control=True)), ErrorCode.INVALID_RECORD),
             (
-                produce_request("t", batch("a", control=True, transactional=True)),
-                ErrorCode.INVALID_RECORD,
+                produce_request("t", batch("a", transactional=True)),
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             ),
         ]
         for request, code in cases:
@@ -172,6 +173,9 @@ class TestProduce:
         pending = client.send(produce_request("t", batch("a"), acks=0), 9)
         assert pending.silent
         assert produce(client, "t", "b").base_offset == 1
+        with pytest.raises(ProtocolError):  # the server closes: nothing else can tell
+            client.send(produce_request("no-such-topic", batch("a"), acks=0), 9)
+        assert produce(client, "t", "c").base_offset == 2
 
     def test_an_answer_waits_for_the_disk(
         self, broker: InProcessBroker, client: InProcessClient

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ottla.log.config import log_config
-from ottla.log.validate import CheckedBatch, RecordsRefused, check_batch
+from ottla.log.validate import CheckedBatch, RecordsRefused, check_batch, one_batch
 from ottla.ports.errors import ErrorCode, KafkaError
 from ottla.wire.compression import Compression
 from ottla.wire.records import (
@@ -24,7 +24,8 @@ HOUR_MS = 3_600_000
 
 def checked(batch: bytes, **configs: str) -> CheckedBatch:
     wanted = {name.replace("_", "."): value for name, value in configs.items()}
-    return check_batch(memoryview(batch), log_config(wanted), 9, NOW_MS)
+    records = memoryview(batch)
+    return check_batch(records, one_batch(records, 9), log_config(wanted), NOW_MS)
 
 
 def code_of(batch: bytes, **configs: str) -> tuple[ErrorCode, list[int]]:

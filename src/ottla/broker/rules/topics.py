@@ -11,7 +11,8 @@ from ottla.broker.rules.rule import (
     TRANSACTIONAL_ID_DENIED,
     part,
 )
-from ottla.ports.errors import ErrorCode, ProtocolError
+from ottla.log.validate import has_transactional_batch
+from ottla.ports.errors import ErrorCode, KafkaError, ProtocolError
 from ottla.wire.message import ZERO_UUID, Message
 from ottla.wire.messages.create_partitions import CreatePartitionsTopicResult
 from ottla.wire.messages.create_topics import CreatableTopicResult
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 _PRODUCE_IDS_VERSION = 13
 _DELETE_IDS_VERSION = 6
-_ATTRIBUTES_LOW_BYTE = 22  # of a record batch
-_TRANSACTIONAL_BIT = 0x10
 _DENIED_MESSAGE = MESSAGES[TOPIC_DENIED]
 
 
@@ -65,7 +64,12 @@ def produce(broker: "Broker", request: "Request[Any]") -> Message | None:
     body, access = request.body, request.access
     by_id = request.version >= _PRODUCE_IDS_VERSION
     transactional_id = body.transactional_id
-    if any(_has_transactional_batches(topic) for topic in body.topic_data) and not (
+    produced = (one.records for topic in body.topic_data for one in topic.partition_data)
+    try:
+        asks = has_transactional_batch(produced)
+    except KafkaError:
+        return None  # the handler refuses all of it
+    if asks and not (
         transactional_id is not None and access.transactional_id(Operation.WRITE, transactional_id)
     ):
         denied = _denied_produce(request, body.topic_data, TRANSACTIONAL_ID_DENIED)
@@ -80,15 +84,6 @@ def produce(broker: "Broker", request: "Request[Any]") -> Message | None:
         refused = _denied_produce(request, others, TOPIC_DENIED)
         request.amend(lambda response: response.responses.extend(refused))
     return None
-
-
-def _has_transactional_batches(topic: TopicProduceData) -> bool:
-    return any(
-        one.records is not None
-        and len(one.records) > _ATTRIBUTES_LOW_BYTE
-        and one.records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
-        for one in topic.partition_data
-    )
 
 
 def _denied_produce(
