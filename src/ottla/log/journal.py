@@ -144,6 +144,8 @@ class JournalFile:
         file.write(0, [header + _CRC.pack(crc32c(header))])
 
     def _fill(self) -> None:
+        if self.fill_bytes:
+            self.file().sync()  # the header is durable before the file is long
         with contextlib.suppress(StorageFailed):  # a disk that is nearly full: room is a favour
             for at in range(0, self.fill_bytes, len(_ZEROS)):
                 self.file().write(FILE_HEADER_BYTES + at, [_ZEROS])

@@ -3,6 +3,10 @@
 Method: frames of known content on a simulated disk; every cut and every flipped byte of the file.
 """
 
+import contextlib
+import itertools
+import random
+
 import pytest
 
 from ottla.log.journal import (
@@ -18,7 +22,7 @@ from ottla.log.journal import (
 )
 from ottla.ports.disk import Disk
 from ottla.ports.errors import DataDamaged
-from ottla.testing.simulated_disk import SimulatedDisk
+from ottla.testing.simulated_disk import POLICIES, PowerCut, SimulatedDisk, power_cut_at
 
 BODIES = [b"first", b"second" * 10, b"", b"fourth"]
 
@@ -246,6 +250,29 @@ def test_a_disk_too_full_for_room_ahead_still_takes_frames() -> None:
     journal.append([b"x"])
     sync(journal)
     assert read_all(disk)[0] == [b"x"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_power_may_go_at_any_moment_of_making_a_file(
+    begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`begun`: a process has made it, and the power goes when the next one begins it anew."""
+    monkeypatch.setattr("ottla.log.journal._ZEROS", bytes(1_024))
+    seen = 0
+    for moment in range(1, 40):
+        disk = new_disk()
+        disk.sync_directory("")
+        if begun:
+            Journal(disk, 0, sync=True).close()
+        disk.hook = power_cut_at(disk.moments + moment)
+        with contextlib.suppress(PowerCut):
+            Journal(disk, 0, sync=True, allocate_bytes=4_096)
+        for policy, seed in itertools.product(POLICIES, range(5)):
+            survivor = disk.after_power_cut(policy, random.Random(seed))
+            if survivor.exists(file_name(0)):
+                assert read_all(survivor)[0] == []
+                seen += 1
+    assert seen > 100
 
 
 def test_a_file_that_never_held_a_good_frame_begins_anew_with_room() -> None:
