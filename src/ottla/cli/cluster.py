@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ottla.cli.output import printable_lines
 from ottla.client.access import Access, access_to, read_settings
 from ottla.client.errors import ClientError, Fatal, ProducerFenced, Refused, TimedOut
 from ottla.client.types import Partition
 from ottla.ports.errors import ErrorCode
+from ottla.ports.printable import printable_lines
 
 EXIT_COMMAND = 2
 EXIT_REFUSED = 3

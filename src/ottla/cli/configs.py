@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from ottla.cli.cluster import Mistake, on_a_cluster, pairs
-from ottla.cli.output import Output, OutputOption, YesOption, ask, print_done, print_rows, printable
+from ottla.cli.output import Output, OutputOption, YesOption, ask, print_done, print_rows
 from ottla.client import configs as client
 from ottla.client.access import Access
 from ottla.client.cluster import Cluster
 from ottla.client.topics import list_topics
+from ottla.ports.printable import printable
 
 app = typer.Typer(help="Configuration of topics, brokers and groups.", no_args_is_help=True)
 

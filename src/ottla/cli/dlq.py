@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ottla.cli.output import printable
 from ottla.cli.pipelines import (
     BrokerOption,
     FileArgument,
@@ -13,6 +12,7 @@ from ottla.cli.pipelines import (
     NameArgument,
     errors_as_exit_codes,
 )
+from ottla.ports.printable import printable
 
 
 def dlq(

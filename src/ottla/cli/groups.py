@@ -16,7 +16,6 @@ from ottla.cli.output import (
     print_done,
     print_json,
     print_rows,
-    printable,
 )
 from ottla.cli.times import parse_time_ms
 from ottla.client import groups as client
@@ -24,6 +23,7 @@ from ottla.client import topics
 from ottla.client.access import Access
 from ottla.client.cluster import Cluster
 from ottla.client.types import Partition
+from ottla.ports.printable import printable
 
 app = typer.Typer(
     help="Consumer groups: members, offsets and lag; reset, delete.", no_args_is_help=True

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ottla.cli.cluster import leave_the_pipe, tell
-from ottla.cli.output import Output, OutputOption, print_json, printable
+from ottla.cli.output import Output, OutputOption, print_json
+from ottla.ports.printable import printable
 
 if TYPE_CHECKING:
     from ottla.log.inspect import FileReport

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ottla.ports.printable import printable
+
 _PIPE_WIDTH = 10_000  # without a terminal no line is ever folded
 
 
@@ -28,18 +30,6 @@ OutputOption = Annotated[
     typer.Option("--output", "-o", help="A table, a table with more columns, or JSON."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
-
-
-def printable(text: object) -> str:
-    """The text with escapes in the place of what is not printable."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(text)
-    )
-
-
-def printable_lines(text: object) -> str:
-    """The same for a text of several lines."""
-    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def print_json(content: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ottla.cli.output import printable_lines
 from ottla.client import ClientError
 from ottla.pipeline.errors import ConfigError, PipelineError
+from ottla.ports.printable import printable_lines
 from ottla.server.process import BrokerFailed
 
 EXIT_DESCRIPTION = 2

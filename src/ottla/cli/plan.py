@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ottla.cli.output import printable_lines
 from ottla.cli.pipelines import (
     EXIT_STOPPED,
     BrokerOption,
@@ -14,6 +13,7 @@ from ottla.cli.pipelines import (
     NameArgument,
     errors_as_exit_codes,
 )
+from ottla.ports.printable import printable_lines
 
 if TYPE_CHECKING:
     from ottla.pipeline.model import PipelineSpec

@@ -22,7 +22,6 @@ from ottla.cli.cluster import (
     settings_of,
     tell,
 )
-from ottla.cli.output import printable
 from ottla.cli.progress import Progress
 from ottla.cli.record_format import Record, record_of, unescaped
 from ottla.client.access import Access
@@ -30,6 +29,7 @@ from ottla.client.errors import refused
 from ottla.client.producer import Producer, Transaction
 from ottla.client.raw import Brokers
 from ottla.ports.errors import ErrorCode
+from ottla.ports.printable import printable
 
 LINE_BYTES_MAX = 67_108_864
 _ANY_PARTITION = -1

@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from ottla.cli.cluster import Mistake
-from ottla.cli.output import printable
 from ottla.client.types import Message
+from ottla.ports.printable import printable
 
 JSON = "json"
 _TOKEN = re.compile(r"%(.?)", re.DOTALL)

@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 import typer
 
-from ottla.cli.output import printable
 from ottla.cli.pipelines import (
     BrokerOption,
     FileArgument,
@@ -12,6 +11,7 @@ from ottla.cli.pipelines import (
     NameArgument,
     errors_as_exit_codes,
 )
+from ottla.ports.printable import printable
 
 
 def status(

@@ -15,13 +15,13 @@ from ottla.cli.output import (
     print_json,
     print_rows,
     print_table,
-    printable,
 )
 from ottla.client import topics as client
 from ottla.client.access import Access
 from ottla.client.cluster import Cluster
 from ottla.client.configs import describe_configs
 from ottla.client.types import Partition
+from ottla.ports.printable import printable
 
 app = typer.Typer(help="Topics: make, look at, grow, empty, delete.", no_args_is_help=True)
 

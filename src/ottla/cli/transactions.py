@@ -15,13 +15,13 @@ from ottla.cli.output import (
     print_done,
     print_json,
     print_rows,
-    printable,
 )
 from ottla.cli.times import duration, parse_duration_ms, shown_time
 from ottla.client import transactions as client
 from ottla.client.access import Access
 from ottla.client.raw import Brokers
 from ottla.client.types import Partition
+from ottla.ports.printable import printable
 
 app = typer.Typer(
     help="Transactions: which are open, which hang, and the way out.", no_args_is_help=True

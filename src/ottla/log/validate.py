@@ -71,7 +71,8 @@ def one_batch(records: memoryview, produce_version: int) -> BatchHeader:
     """The header of the one batch that a request may hold for a partition. Raises KafkaError."""
     try:
         size_bytes = first_batch_bytes(records)
-        has_more = size_bytes is not None and first_batch_bytes(records[size_bytes:]) is not None
+        if size_bytes is not None and size_bytes < len(records):
+            first_batch_bytes(records[size_bytes:])  # what follows may be no batch at all
     except ProtocolError as error:
         raise KafkaError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
     if size_bytes is None:
@@ -87,7 +88,7 @@ def one_batch(records: memoryview, produce_version: int) -> BatchHeader:
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
             f"zstd in a Produce request of version {produce_version}",
         )
-    if has_more or size_bytes != len(records):
+    if size_bytes != len(records):
         raise _invalid(
             f"the batch says it has {size_bytes} bytes, and {len(records)} came: "
             "one batch for a partition in one request"

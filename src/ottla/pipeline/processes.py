@@ -20,6 +20,7 @@ from typing import IO, Any
 import orjson
 
 from ottla.pipeline.worker import BROKER_VARIABLE, EXIT_FENCED, EXIT_STOPPED, STOP
+from ottla.ports.printable import printable
 
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 _HEALTHY_AFTER_S = 10.0
@@ -190,10 +191,7 @@ class WorkerProcess:
 
 def _readable(line: bytes) -> str:
     """A line for a terminal: it may quote what is in the data."""
-    text = line.decode("utf-8", "backslashreplace").rstrip()
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
+    return printable(line.decode("utf-8", "backslashreplace").rstrip())
 
 
 def _counters(report: dict[str, Any]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from ottla.ports.clock import RealClock
 from ottla.ports.disk import RealDisk
 from ottla.ports.errors import DataDamaged, DirectoryInUse, InvariantBroken, StorageFailed
 from ottla.ports.failpoints import arm_from_environment
+from ottla.ports.printable import printable
 from ottla.ports.rng import RealRng
 from ottla.server.address import AddressUnusable, NotUsable, bind, split_listener
 from ottla.server.listener import Listener
@@ -48,10 +49,7 @@ class OneLine(logging.Formatter):
     """A line for a message: what clients say is in it, and must not look like more lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
-        record.message = "".join(
-            each if each.isprintable() else each.encode("unicode_escape").decode()
-            for each in record.message
-        )
+        record.message = printable(record.message)
         return super().formatMessage(record)
 
 

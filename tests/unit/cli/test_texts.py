@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ottla.cli.cluster import Mistake
-from ottla.cli.output import printable
 from ottla.cli.progress import Progress
 from ottla.cli.record_format import formatter, record_of, unescaped
 from ottla.cli.times import duration, parse_duration_ms, parse_time_ms, shown_time
+from ottla.ports.printable import printable
 
 NOW_MS = 1_800_000_000_000
 

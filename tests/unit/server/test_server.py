@@ -75,8 +75,7 @@ def test_a_small_request_that_is_alone_is_synced_at_once(run, monkeypatch):
     run(scenario())
 
 
-def test_a_write_is_put_off_only_while_others_share_it(run, monkeypatch):
-    monkeypatch.setattr(server, "_QUICK_SYNC_S", 5.0)
+def test_a_write_is_put_off_only_while_others_share_it(run):
     core = Core()
 
     async def scenario():

@@ -337,9 +337,7 @@ class PostgresSink(Sink):
             yield
         except psycopg.Error as error:
             reason = _reason(error)
-            if (
-                error.sqlstate is None
-            ):  # libpq's and psycopg's own, which quote parts of the address
+            if error.sqlstate is None:  # libpq's or psycopg's own: they quote the address
                 reason = _QUOTED.sub(self._known, reason)
             text = f"{self._shown}: {reason}"
             hopeless = (error.sqlstate or "").startswith(_HOPELESS) or (
